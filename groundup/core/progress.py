@@ -1,0 +1,117 @@
+"""Progress on stderr: a description, how far, the rate and the time left.
+
+On a terminal one line is redrawn; without one (a log file, a pipe, a dumb terminal) a whole line is
+printed at most every ``QUIET_INTERVAL`` seconds. Nothing is shown for work shorter than two seconds.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+#: Seconds before the first line: shorter work needs no progress.
+DELAY = 2.0
+#: Seconds between redraws on a terminal, and between lines without one.
+REDRAW_INTERVAL = 0.2
+QUIET_INTERVAL = 15.0
+
+
+def duration(seconds: float) -> str:
+    """``75`` → ``1:15``; hours are added when there are any."""
+    minutes, rest = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def quantity(value: float) -> str:
+    """A short human number: ``1234567`` → ``1.23M``."""
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            scaled = value / (1e3 if suffix == "k" else limit)
+            return f"{scaled:.3g}{suffix}"
+    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+class Progress:
+    """Counts work and shows it. Use as a context manager::
+
+        with Progress("pretrain", total=600, unit="step") as progress:
+            progress.advance(1, note="loss 3.21")
+    """
+
+    def __init__(self, description: str, total: float | None = None, unit: str = "", done: float = 0) -> None:
+        self.description = description
+        self.total = total
+        self.unit = unit
+        self.done = done
+        self.note = ""
+        self._done_before = done
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._start = self._last = time.monotonic()
+        self._shown = False
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._shown:
+            self._show(final=True)
+
+    def advance(self, amount: float = 1, note: str | None = None) -> None:
+        """Count ``amount`` more units done; ``note`` is shown at the end of the line."""
+        self.done += amount
+        if note is not None:
+            self.note = note
+        now = time.monotonic()
+        if now - self._start < DELAY:
+            return
+        if not self._shown or now - self._last >= (REDRAW_INTERVAL if self._terminal else QUIET_INTERVAL):
+            self._last = now
+            self._show()
+
+    def line(self) -> str:
+        """The line as it stands, for a terminal of any width."""
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        rate = (self.done - self._done_before) / elapsed
+        parts = [f"  {self.description}"]
+        if self.total:
+            parts.append(f"{min(100.0, 100 * self.done / self.total):3.0f}%")
+            parts.append(f"{quantity(self.done)}/{quantity(self.total)} {self.unit}".rstrip())
+        else:
+            parts.append(f"{quantity(self.done)} {self.unit}".rstrip())
+        parts.append(f"{quantity(rate)} {self.unit}/s")
+        if self.total and rate > 0 and self.done < self.total:
+            parts.append(f"ETA {duration((self.total - self.done) / rate)}")
+        else:
+            parts.append(duration(elapsed))
+        if self.note:
+            parts.append(self.note)
+        return "  ".join(parts)
+
+    def _show(self, final: bool = False) -> None:
+        self._shown = True
+        text = self.line()
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write("\r" + text[:width].ljust(width) + ("\n" if final else ""))
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None, unit: str = "") -> Iterator[Item]:
+    """Iterate over ``items`` showing progress."""
+    with Progress(description, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+def say(text: str) -> None:
+    """Print one human line on stderr; results for programs go to stdout elsewhere."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
