@@ -56,7 +56,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
             _flush_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -78,7 +78,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     with file.open("rb+") as handle:
                         os.fsync(handle.fileno())
-            os.rename(temporary, path)
+            temporary.rename(path)
             _flush_directory(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

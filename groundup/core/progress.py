@@ -39,8 +39,8 @@ def quantity(value: float) -> str:
 class Progress:
     """Counts work and shows it. Use as a context manager::
 
-        with Progress("pretrain", total=600, unit="step") as progress:
-            progress.advance(1, note="loss 3.21")
+    with Progress("pretrain", total=600, unit="step") as progress:
+        progress.advance(1, note="loss 3.21")
     """
 
     def __init__(self, description: str, total: float | None = None, unit: str = "", done: float = 0) -> None:

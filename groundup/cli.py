@@ -1,0 +1,281 @@
+"""The command line: one verb per stage and a few to look and to talk. Nothing but wiring.
+
+People read stderr, programs read stdout. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+"""
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import groundup
+from groundup.core.errors import GroundupError, StorageError, UsageError
+
+USAGE = """\
+groundup {version}: build a large language model from the ground up
+
+  groundup run [RECIPE] [--out DIR] [--key value …]   every stage of a recipe; finished stages are skipped
+  groundup STAGE [RECIPE] [--out DIR] [--key value …] one stage: {stages}
+  groundup recipes                                    the recipes that come with the package
+  groundup status [DIR]                               what a run has done and how good it is
+  groundup chat MODEL [--seed N …]                    talk with a model in the terminal
+  groundup generate MODEL "prompt" [--max-tokens N …] continue a text
+  groundup serve MODEL [--port N …]                   an OpenAI-compatible server on this machine
+  groundup fetch [SOURCE]                             bring a corpus into the cache, while there is a network
+
+  RECIPE is a name or a path to a .toml file; MODEL is a run directory or a checkpoint folder.
+  `groundup VERB --help` explains every option with its default.
+"""
+
+STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluate", "report")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    """Address; the default answers to this machine only."""
+    port: int = 8000
+    """Port."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except GroundupError as error:
+        print(f"groundup: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ngroundup: interrupted; the same command continues where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        failure = StorageError(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+        print(f"groundup: {failure}", file=sys.stderr)
+        return failure.exit_code
+    except MemoryError:
+        print("groundup: out of memory; lower pretrain.rows or the model's size", file=sys.stderr)
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        **{name: _one_stage(name) for name in STAGE_NAMES},
+        "recipes": _recipes,
+        "status": _status,
+        "chat": _chat,
+        "generate": _generate,
+        "serve": _serve,
+        "fetch": _fetch,
+    }
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES)), end="")
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(groundup.__version__)
+        return 0
+    verb = verbs.get(words[0])
+    if verb is None:
+        close = difflib.get_close_matches(words[0], verbs, n=1)
+        hint = f"did you mean `groundup {close[0]}`?" if close else "`groundup --help` lists what there is"
+        raise UsageError(f"unknown command {words[0]!r}; {hint}")
+    try:
+        return verb(words[1:])
+    except SystemExit as leaving:  # after --help
+        return leaving.code if isinstance(leaving.code, int) else 0
+
+
+def _run(words: list[str], only: str | None = None) -> int:
+    from groundup.core.config import parse
+    from groundup.core.run import execute
+    from groundup.pipeline import STAGES
+    from groundup.recipes import Recipe, load, with_absolute_paths
+
+    name, words = _positional(words, "quickstart")
+    given_out, options = _take_option(words, "--out")
+    out = Path(given_out or Path("runs") / Path(name).stem)
+    program = f"groundup {only or 'run'} {name}"
+    recipe = with_absolute_paths(parse(Recipe, load(name), options, program, "command line"))
+    execute(STAGES, recipe, recipe.seed, out, only)
+    if only is None:
+        _summary(out)
+    return 0
+
+
+def _one_stage(name: str) -> Callable[[list[str]], int]:
+    return lambda words: _run(words, only=name)
+
+
+def _summary(out: Path) -> None:
+    """The table at the end of a run, on stderr, and the path of the PDF on stdout."""
+    from groundup.core.progress import say
+
+    _print_status(out)
+    say(f"\nTalk with it: groundup chat {out}\nRead the whole story:")
+    print(out / "report" / "report.pdf")
+
+
+def _print_status(out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from groundup.core.files import read_json
+    from groundup.core.progress import duration
+    from groundup.evaluation.evaluate import STAGES as TRAINED
+    from groundup.evaluation.evaluate import table
+    from groundup.pipeline import STAGES
+
+    console = Console(stderr=True)
+    stages = Table("stage", "time", "memory", "what came out", title=str(out), title_justify="left", box=None)
+    for stage in STAGES:
+        path = out / stage.name / "manifest.json"
+        if not path.exists():
+            state = "interrupted" if (out / stage.name / "started.json").exists() else "not yet"
+            stages.add_row(stage.name, "", "", state)
+            continue
+        manifest = read_json(path)
+        figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in manifest["metrics"].items())
+        memory = f"{manifest['peak_memory_bytes'] / 1e6:.0f} MB"
+        stages.add_row(stage.name, duration(manifest["seconds"]), memory, figures)
+    console.print(stages)
+    results = out / "evaluate" / "results.json"
+    if results.exists():
+        scores = Table("", "chance", *TRAINED, title="held-out scores [95 % interval]", title_justify="left", box=None)
+        for row in table(read_json(results)):
+            scores.add_row(*row)
+        console.print(scores)
+
+
+def _short(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) or value == int(value) else f"{value:.4g}"
+
+
+def _recipes(words: list[str]) -> int:
+    from groundup.recipes import load, shipped
+
+    _no_more(words)
+    for name in shipped():
+        print(f"{name:12}  {load(name).description}")
+    return 0
+
+
+def _status(words: list[str]) -> int:
+    from groundup.core.files import read_json
+    from groundup.pipeline import STAGES
+
+    as_json = "--json" in words
+    name, rest = _positional([word for word in words if word != "--json"], "runs/quickstart")
+    _no_more(rest)
+    out = Path(name)
+    if not (out / "recipe.toml").is_file():
+        raise UsageError(f"{out} is not a run directory (it has no recipe.toml); give the --out of a run")
+    if as_json:
+        manifests = {stage.name: out / stage.name / "manifest.json" for stage in STAGES}
+        print(json.dumps({key: read_json(path) if path.exists() else None for key, path in manifests.items()}))
+    else:
+        _print_status(out)
+    return 0
+
+
+def _chat(words: list[str]) -> int:
+    from groundup.core.config import parse
+    from groundup.inference import Engine, Sampling
+    from groundup.serving.session import ChatSession
+    from groundup.serving.terminal import chat
+    from groundup.tokenizer import ChatTemplate
+
+    path, words = _model_argument(words, "chat")
+    sampling = parse(Sampling, Sampling(temperature=0.7, top_p=0.95), words, "groundup chat MODEL", "command line")
+    model, tokenizer = _open_model(path)
+    template = ChatTemplate(tokenizer)
+    chat(ChatSession(Engine(model, template.stop_ids), template, sampling))
+    return 0
+
+
+def _generate(words: list[str]) -> int:
+    from groundup.core.config import parse
+    from groundup.inference import Engine, Sampling
+
+    path, words = _model_argument(words, "generate")
+    prompt, words = _positional(words, None)
+    default = Sampling(temperature=0.8, max_tokens=128)
+    sampling = parse(Sampling, default, words, "groundup generate MODEL PROMPT", "command line")
+    model, tokenizer = _open_model(path)
+    document = tokenizer.special_tokens["<|document|>"]
+    text = sys.stdin.read() if prompt is None and not sys.stdin.isatty() else prompt or ""
+    [completion] = Engine(model, frozenset({document})).generate([[document, *tokenizer.encode(text)]], sampling)
+    print(text + tokenizer.decode(completion.ids))
+    return 0
+
+
+def _serve(words: list[str]) -> int:
+    from groundup.core.config import parse
+    from groundup.inference import Engine
+    from groundup.serving.api import create_app, serve
+    from groundup.tokenizer import ChatTemplate
+
+    path, words = _model_argument(words, "serve")
+    config = parse(ServeOptions, ServeOptions(), words, "groundup serve MODEL", "command line")
+    model, tokenizer = _open_model(path)
+    template = ChatTemplate(tokenizer)
+    serve(create_app(Engine(model, template.stop_ids), template, path.resolve().name), config.host, config.port)
+    return 0
+
+
+def _fetch(words: list[str]) -> int:
+    from groundup.corpus.fetch import main as fetch
+
+    return fetch(words)
+
+
+def _open_model(path: Path) -> tuple[Any, Any]:
+    from groundup.training import load_model, resolve_model
+
+    return load_model(resolve_model(path))
+
+
+def _model_argument(words: list[str], verb: str) -> tuple[Path, list[str]]:
+    if words[:1] in (["-h"], ["--help"]):
+        return Path(), words
+    name, rest = _positional(words, None)
+    if name is None:
+        raise UsageError(f"`groundup {verb}` needs a MODEL: a run directory such as runs/quickstart")
+    return Path(name), rest
+
+
+def _positional(words: list[str], default: str | None) -> tuple[Any, list[str]]:
+    """The first word if it is not an option, else ``default``; and the other words."""
+    if words and not words[0].startswith("-"):
+        return words[0], words[1:]
+    return default, words
+
+
+def _take_option(words: list[str], name: str) -> tuple[str | None, list[str]]:
+    """Take ``name value`` or ``name=value`` out of the words."""
+    for place, word in enumerate(words):
+        if word == name:
+            if place + 1 == len(words):
+                raise UsageError(f"{name} needs a value")
+            return words[place + 1], words[:place] + words[place + 2 :]
+        if word.startswith(f"{name}="):
+            return word.split("=", 1)[1], words[:place] + words[place + 1 :]
+    return None, words
+
+
+def _no_more(words: list[str]) -> None:
+    if words:
+        raise UsageError(f"unexpected {words[0]!r}; `groundup --help` shows how each command is used")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""The run directory: stages, their manifests, and what must run again.
+
+    runs/quickstart/
+      recipe.toml              the resolved configuration, complete
+      <stage>/manifest.json    inputs, configuration, code version, seed, seconds, memory, metrics, artifacts
+      <stage>/…                the stage's artifacts
+      superseded/<stage>-…     results that a changed recipe or program replaced; never deleted for you
+
+A stage runs again only when its inputs, its part of the configuration or its code changed. A stage that
+was interrupted continues in its folder. One process at a time works in a run directory.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import filelock
+import psutil
+import torch
+
+import groundup
+from groundup.core.config import to_json, to_toml
+from groundup.core.errors import ArtifactError, RunLockedError
+from groundup.core.files import read_json, remove_leftovers, sha256_of, storage_errors, write_json, write_text
+from groundup.core.progress import duration, say
+
+MANIFEST = "manifest.json"
+STARTED = "started.json"
+SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a recipe.
+
+    ``run(recipe, run_directory)`` fills ``run_directory / name`` and returns metrics. ``settings(recipe)`` is the part
+    of the configuration that it depends on, ``code`` the module that it begins in, ``needs`` the stages whose
+    results it reads, ``files(recipe)`` the user's own files that it reads.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    code: str
+    settings: Callable[[Any], Any]
+    run: Callable[[Any, Path], dict[str, float]]
+    files: Callable[[Any], Sequence[Path]] = lambda recipe: ()
+
+
+def execute(stages: Sequence[Stage], recipe: Any, seed: int, out: Path, only: str | None = None) -> None:
+    """Bring every stage (or ``only`` the named one) up to date in the run directory ``out``.
+
+    Raises:
+        RunLockedError: another process works there.
+        ArtifactError: an artifact of a finished stage is missing, truncated or foreign.
+        StorageError: the directory cannot be written.
+    """
+    with locked(out):
+        remove_leftovers(out)
+        write_text(out / "recipe.toml", to_toml(recipe))
+        identities: dict[str, str] = {}
+        for stage in stages:
+            fingerprint = _fingerprint(stage, recipe, seed, identities)
+            identities[stage.name] = fingerprint["identity"]
+            if only is not None and stage.name != only:
+                continue
+            missing = [name for name in stage.needs if only and not (out / name / MANIFEST).exists()]
+            if missing:
+                raise ArtifactError(f"{stage.name} needs the results of {missing[0]}; run `groundup run` first")
+            _bring_up_to_date(stage, recipe, seed, out, fingerprint)
+
+
+def _bring_up_to_date(stage: Stage, recipe: Any, seed: int, out: Path, fingerprint: dict[str, Any]) -> None:
+    folder = out / stage.name
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    if manifest is not None and manifest["identity"] == fingerprint["identity"]:
+        verify_artifacts(folder, manifest)
+        say(f"✓ {stage.name}: up to date")
+        return
+    started = read_json(folder / STARTED) if (folder / STARTED).exists() else None
+    previous = manifest or started
+    if previous is not None and previous["identity"] != fingerprint["identity"]:
+        moved = _supersede(out, folder)
+        say(f"↻ {stage.name}: {_difference(previous, fingerprint)}; the earlier result is kept in {moved}")
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if started is not None and started["identity"] == fingerprint["identity"]:
+        say(f"▶ {stage.name}: continues where it was interrupted")
+    else:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        started = {**fingerprint, "started": now, "seconds_before": 0.0}
+        write_json(folder / STARTED, started)
+        say(f"▶ {stage.name}")
+    begin = time.perf_counter()
+    with _PeakMemory() as memory:
+        try:
+            metrics = stage.run(recipe, out)
+        except BaseException:
+            started["seconds_before"] += time.perf_counter() - begin
+            with contextlib.suppress(Exception):
+                write_json(folder / STARTED, started)
+            raise
+    seconds = started["seconds_before"] + time.perf_counter() - begin
+    write_json(
+        folder / MANIFEST,
+        {
+            "stage": stage.name,
+            **fingerprint,
+            "seed": seed,
+            "started": started["started"],
+            "seconds": round(seconds, 2),
+            "peak_memory_bytes": memory.peak,
+            "metrics": metrics,
+            "artifacts": _artifacts(folder),
+            "environment": environment(),
+        },
+    )
+    (folder / STARTED).unlink()
+    say(f"✓ {stage.name}: done in {duration(seconds)}, {memory.peak / 1e6:.0f} MB at most")
+
+
+def verify_artifacts(folder: Path, manifest: dict[str, Any]) -> None:
+    """Compare every artifact of a finished stage with its recorded size and hash.
+
+    Raises:
+        ArtifactError: one is missing, truncated or foreign; the message names it.
+    """
+    for name, recorded in manifest["artifacts"].items():
+        path = folder / name
+        remedy = f"restore it, or delete {folder} and run again"
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; {remedy}")
+        size = path.stat().st_size
+        if size != recorded["bytes"]:
+            raise ArtifactError(f"{path} has {size} bytes instead of {recorded['bytes']}; {remedy}")
+        if sha256_of(path) != recorded["sha256"]:
+            raise ArtifactError(f"{path} was changed after the run wrote it (its hash differs); {remedy}")
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the run directory alone. The operating system frees it even after SIGKILL."""
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / ".lock")
+        owner = out / ".owner.json"
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            who = "another process"
+            with contextlib.suppress(Exception):
+                held = read_json(owner)
+                who = f"process {held['pid']} on {held['host']} (`{held['command']}`, since {held['since']})"
+            raise RunLockedError(f"{out} is in use by {who}; wait for it, or choose another --out") from error
+    try:
+        write_json(
+            owner,
+            {
+                "pid": os.getpid(),
+                "host": platform.node(),
+                "command": " ".join(Path(sys.argv[0]).name.split() + sys.argv[1:]),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return {
+        "groundup": groundup.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": _processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": str(accelerator or "cpu"),
+    }
+
+
+def _processor_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _fingerprint(stage: Stage, recipe: Any, seed: int, identities: dict[str, str]) -> dict[str, Any]:
+    inputs = {name: identities[name] for name in stage.needs}
+    for path in stage.files(recipe):
+        inputs[str(path)] = sha256_of(path)
+    parts = {
+        "inputs": inputs,
+        "config": to_json(stage.settings(recipe)),
+        "config_hash": "",
+        "code_version": code_version(stage.code),
+        "seed": seed,
+    }
+    parts["config_hash"] = hashlib.sha256(json.dumps(parts["config"], sort_keys=True).encode()).hexdigest()[:16]
+    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return {"identity": identity, **parts}
+
+
+@cache
+def code_version(module: str) -> str:
+    """Hash of a module's source and of every module of this package that it imports, however far down."""
+    root = Path(groundup.__file__).parent
+    seen: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = root.joinpath(*name.split(".")[1:])
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in seen or not path.is_file():
+            continue
+        seen[name] = path
+        if name.count(".") > 1:
+            waiting.append(name.rpartition(".")[0])
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("groundup."):
+                waiting.append(node.module)
+                waiting.extend(f"{node.module}.{alias.name}" for alias in node.names)
+            elif isinstance(node, ast.Import):
+                waiting.extend(alias.name for alias in node.names if alias.name.startswith("groundup."))
+    digest = hashlib.sha256()
+    for name in sorted(seen):
+        digest.update(name.encode() + b"\0" + seen[name].read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Why a stage runs again, in words."""
+    changed = sorted(name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name])
+    if changed:
+        return f"runs again because {changed[0]} changed"
+    old, new = dict(_leaves(before["config"])), dict(_leaves(now["config"]))
+    for key, value in new.items():
+        if old.get(key) != value:
+            return f"runs again because {key} changed from {old.get(key)} to {value}"
+    if before["seed"] != now["seed"]:
+        return f"runs again because the seed changed from {before['seed']} to {now['seed']}"
+    return "runs again because the program changed"
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for item in value:
+            yield from _leaves(item, name)
+    else:
+        yield name, value
+
+
+def _supersede(out: Path, folder: Path) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    target = out / SUPERSEDED / f"{folder.name}-{stamp}"
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{folder.name}-{stamp}-{number}")
+    with storage_errors(target):
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target)
+    return target
+
+
+def _artifacts(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, STARTED)
+    }
+
+
+class _PeakMemory:
+    """Samples this process's resident memory while a stage runs."""
+
+    interval = 0.2
+
+    def __enter__(self) -> "_PeakMemory":
+        self._process = psutil.Process()
+        self.peak = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.interval):
+            self.peak = max(self.peak, self._process.memory_info().rss)
+
+    def __exit__(self, *exception: object) -> None:
+        self.peak = max(self.peak, self._process.memory_info().rss)
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,1 @@
+"""How good is it: scores with intervals, chance levels and baselines."""

@@ -1,0 +1,11 @@
+"""Token ids → logits.
+
+Enters: ids [batch, time]. Leaves: logits [batch, time, vocabulary]. Nothing here knows a device, a
+loss, an optimizer or a process group; those are applied from outside.
+"""
+
+from groundup.model.cache import KVCache
+from groundup.model.config import ModelConfig
+from groundup.model.transformer import Transformer
+
+__all__ = ["KVCache", "ModelConfig", "Transformer"]

@@ -1,0 +1,68 @@
+"""Keys and values of tokens already seen, so that generating one token costs one token.
+
+A cache is a batch of rows, one per running sequence, each with its own length. Rows come and go: the
+engine keeps the survivors with :meth:`KVCache.select` and adds newcomers with :meth:`KVCache.join`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from groundup.model.config import ModelConfig
+
+
+class KVCache:
+    """Keys and values [layers][rows, kv_heads, capacity, head_size] and the rows' lengths [rows]."""
+
+    def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor) -> None:
+        self.keys = keys
+        self.values = values
+        self.lengths = lengths
+
+    @classmethod
+    def empty(cls, config: ModelConfig, rows: int, capacity: int, like: Tensor) -> "KVCache":
+        """An empty cache for ``rows`` sequences of up to ``capacity`` tokens, of ``like``'s dtype and device."""
+        shape = (rows, config.kv_heads, capacity, config.head_size)
+        keys = [like.new_zeros(shape) for _ in range(config.layers)]
+        values = [like.new_zeros(shape) for _ in range(config.layers)]
+        return cls(keys, values, torch.zeros(rows, dtype=torch.long, device=like.device))
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens a row can hold."""
+        return self.keys[0].shape[2]
+
+    def positions(self, time: int) -> Tensor:
+        """Positions [rows, time] of the next ``time`` tokens of every row."""
+        return self.lengths[:, None] + torch.arange(time, device=self.lengths.device)
+
+    def write(self, layer: int, key: Tensor, value: Tensor, positions: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """Store new keys and values [rows, kv_heads, time, head_size]; return all of the first ``end`` positions."""
+        rows = torch.arange(key.shape[0], device=key.device)[:, None]
+        self.keys[layer][rows, :, positions] = key.transpose(1, 2).to(self.keys[layer].dtype)
+        self.values[layer][rows, :, positions] = value.transpose(1, 2).to(self.values[layer].dtype)
+        return self.keys[layer][:, :, :end].to(key.dtype), self.values[layer][:, :, :end].to(value.dtype)
+
+    def advance(self, counts: Tensor | int) -> None:
+        """Declare ``counts`` more tokens of each row as seen. What lies beyond a row's length is ignored."""
+        self.lengths = self.lengths + counts
+
+    def select(self, rows: Sequence[int]) -> "KVCache":
+        """A cache of the given rows, in that order; a row may be repeated."""
+        index = torch.as_tensor(rows, dtype=torch.long, device=self.lengths.device)
+        return KVCache([k[index] for k in self.keys], [v[index] for v in self.values], self.lengths[index])
+
+    def join(self, other: "KVCache") -> "KVCache":
+        """This cache's rows followed by ``other``'s, with the larger capacity of the two."""
+        capacity = max(self.capacity, other.capacity)
+
+        def together(mine: Tensor, theirs: Tensor) -> Tensor:
+            grown = [torch.nn.functional.pad(t, (0, 0, 0, capacity - t.shape[2])) for t in (mine, theirs)]
+            return torch.cat(grown)
+
+        return KVCache(
+            [together(a, b) for a, b in zip(self.keys, other.keys, strict=True)],
+            [together(a, b) for a, b in zip(self.values, other.values, strict=True)],
+            torch.cat([self.lengths, other.lengths]),
+        )

@@ -1,0 +1,1 @@
+"""Documents → a base model: next-token prediction on the train split."""

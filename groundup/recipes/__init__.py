@@ -1,0 +1,68 @@
+"""A recipe: everything a run depends on, as one typed tree. The shipped ones are the ``*.toml`` files beside this."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+
+from groundup.core.config import from_table, read_toml
+from groundup.core.errors import UsageError
+from groundup.corpus.build import CorpusConfig
+from groundup.evaluation.evaluate import EvaluateConfig
+from groundup.model import ModelConfig
+from groundup.posttraining.dpo import DPOConfig
+from groundup.posttraining.grpo import GRPOConfig
+from groundup.posttraining.sft import SFTConfig
+from groundup.pretraining.build import PretrainConfig
+from groundup.report.build import ReportConfig
+from groundup.tokenizer.build import TokenizerConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From raw text to a chat model and its report."""
+
+    description: str = ""
+    """What the recipe is for, in a line."""
+    seed: int = 1337
+    """All randomness of the run is a function of this number."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    dpo: DPOConfig = field(default_factory=DPOConfig)
+    grpo: GRPOConfig = field(default_factory=GRPOConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+
+def shipped() -> Iterator[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files(__package__)
+    return iter(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load(name: str) -> Recipe:
+    """The shipped recipe ``name``, or the one in a TOML file of that path.
+
+    Raises:
+        UsageError: there is none (with a suggestion), or one of its keys is wrong.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+    elif name in shipped():
+        path = Path(str(resources.files(__package__) / f"{name}.toml"))
+    else:
+        close = difflib.get_close_matches(name, list(shipped()), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(shipped())}, or the path of a .toml file"
+        raise UsageError(f"unknown recipe {name!r}; {hint}")
+    return from_table(Recipe, Recipe(), read_toml(path), f"recipe {path.name}")
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with the user's path made absolute, so that it means the same from any folder."""
+    if recipe.corpus.path is None:
+        return recipe
+    return replace(recipe, corpus=replace(recipe.corpus, path=recipe.corpus.path.expanduser().absolute()))

@@ -1,0 +1,11 @@
+"""A run told as one typeset PDF.
+
+Enters: a run directory. Leaves: ``report.pdf``, ``charts/*.svg`` and ``numbers.json``, the list of where every
+number in the report was read. The road through the folder: ``facts`` reads, ``wording`` puts numbers into words,
+``charts`` draws, ``sections`` decides what to say, ``*.typ`` sets it, ``build`` runs them in order.
+"""
+
+from groundup.report.build import ReportConfig, build
+from groundup.report.facts import Entry, Facts
+
+__all__ = ["Entry", "Facts", "ReportConfig", "build"]

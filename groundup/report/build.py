@@ -1,0 +1,115 @@
+"""A run directory in, one PDF out.
+
+Enters: the files of a run. Leaves: ``report.pdf``, ``charts/*.svg`` and ``numbers.json``. The same run gives the
+same bytes: the date is the run's, the fonts are those inside Typst and matplotlib, and foreign text reaches the
+templates as data, never as source.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import typst
+
+from groundup.core.errors import ArtifactError, UsageError
+from groundup.core.files import remove_leftovers, write_bytes, write_json, write_text
+from groundup.report import charts, sections
+from groundup.report.facts import Facts
+from groundup.report.wording import clean
+
+#: The template that includes the others.
+ENTRY = "report.typ"
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """How the report is set."""
+
+    title: str = "A language model from the ground up"
+    """Title on the first page and in the header."""
+    paper: str = "a4"
+    """Paper size by the name that Typst gives it, such as a4 or us-letter."""
+    quoted_characters: int = 600
+    """Longest quotation of a conversation's message; samples get half. What is cut is marked."""
+
+    def __post_init__(self) -> None:
+        if not self.title.strip():
+            raise UsageError("report.title is empty; give the report a title")
+        if self.paper not in ("a4", "us-letter"):
+            raise UsageError(f"report.paper is {self.paper!r}; use a4 or us-letter")
+        if self.quoted_characters < 40:
+            raise UsageError(f"report.quoted-characters is {self.quoted_characters}; it must be at least 40")
+
+
+def build(config: ReportConfig, run: Path, out: Path) -> dict[str, float]:
+    """Write the report of ``run`` into the folder ``out``.
+
+    Returns:
+        ``pages`` of the PDF and ``numbers`` noted in its ledger.
+
+    Raises:
+        UsageError: ``run`` is not a folder.
+        ArtifactError: a file of the run is damaged.
+    """
+    if not run.is_dir():
+        raise UsageError(f"{run} is not a folder; give the directory of a run")
+    facts = Facts(run)
+    content, drawings = compose(config, facts)
+    pdf, pages = typeset(content, drawings)
+    remove_leftovers(out)
+    for stale in sorted((out / "charts").glob("*.svg")):
+        if stale.name not in drawings:
+            stale.unlink()
+    for name, svg in sorted(drawings.items()):
+        write_text(out / "charts" / name, svg)
+    write_json(out / "numbers.json", facts.rows())
+    write_bytes(out / "report.pdf", pdf)
+    return {"pages": pages, "numbers": sum(not isinstance(entry.value, str) for entry in facts.entries)}
+
+
+def compose(config: ReportConfig, facts: Facts) -> tuple[dict[str, Any], dict[str, str]]:
+    """All that the templates need, and the charts as SVG by file name."""
+    draft = sections.Draft(facts, config.quoted_characters)
+    date = sections.started(facts)
+    content: dict[str, Any] = {
+        "title": clean(config.title),
+        "paper": config.paper,
+        "date": date and [date.year, date.month, date.day, date.hour, date.minute, date.second],
+        "colours": {"ink": charts.INK, "grey": charts.GREY, "faint": charts.FAINT, "accent": charts.ACCENT},
+        "cover": sections.cover(draft),
+        "brief": sections.brief(draft),
+        "corpus": sections.corpus(draft),
+        "tokenizer": sections.tokenizer(draft),
+        "model": sections.model(draft),
+        **{stage: sections.training(draft, stage) for stage in sections.TRAINED},
+        "evaluation": sections.evaluation(draft),
+        "conversations": sections.conversations(draft),
+        "recipe": sections.recipe(draft),
+    }
+    content["numbers"] = sections.sources_of_numbers(facts)
+    return content, draft.charts
+
+
+def typeset(content: dict[str, Any], drawings: dict[str, str]) -> tuple[bytes, int]:
+    """The PDF and its number of pages."""
+    with tempfile.TemporaryDirectory(prefix="groundup-report-") as folder:
+        place(content, drawings, Path(folder))
+        compiler = typst.Compiler(str(Path(folder) / ENTRY), root=folder, ignore_system_fonts=True)
+        pages = json.loads(compiler.query("<pages>", field="value", one=True))
+        pdf = compiler.compile(format="pdf")
+    if not isinstance(pdf, bytes):
+        raise ArtifactError("Typst made no PDF; check the installed version of the package typst")
+    return pdf, int(pages)
+
+
+def place(content: dict[str, Any], drawings: dict[str, str], folder: Path) -> None:
+    """Lay templates, data and charts out as Typst reads them."""
+    for template in files("groundup.report").iterdir():
+        if template.name.endswith(".typ"):
+            write_text(folder / template.name, template.read_text(encoding="utf-8"))
+    for name, svg in drawings.items():
+        write_text(folder / "charts" / name, svg)
+    write_json(folder / "data.json", content)

@@ -1,0 +1,1 @@
+"""Talking with a model: a chat session, the terminal, and an OpenAI-compatible API."""

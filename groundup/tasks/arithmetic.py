@@ -1,0 +1,66 @@
+"""Addition and subtraction of numbers from 0 to 99, with results of at least 0.
+
+The content is the fact a + b = c: the sum either way round and the two subtractions that undo it belong to the same
+split, so a held-out sum has never been seen in any form.
+"""
+
+import random
+
+from groundup.tasks.material import Material
+from groundup.tasks.problem import Content, ContentSplit, Family, Wordings
+
+#: Largest summand, and how often: mostly small numbers, yet thousands of facts.
+LIMITS = (9, 20, 50, 99)
+LIMIT_WEIGHTS = (1, 3, 3, 3)
+#: Results are spread unevenly; one twentieth is about the share of the most frequent.
+CHANCE = 0.05
+
+WORDINGS = {
+    "add": Wordings(
+        seen=(
+            "What is {a} + {b}?",
+            "{a} + {b} =",
+            "Add {a} and {b}.",
+            "What is {a} plus {b}?",
+            "How much is {a} plus {b}?",
+            "Tell me the sum of {a} and {b}.",
+            "What do you get when you add {b} to {a}?",
+            "Please work out {a} + {b}.",
+            "I have {a} apples and find {b} more. How many apples do I have now?",
+        ),
+        held_out=(
+            "How much is {a} + {b}?",
+            "What is the sum of {a} and {b}?",
+            "Please add {b} to {a}.",
+        ),
+    ),
+    "subtract": Wordings(
+        seen=(
+            "What is {a} - {b}?",
+            "{a} - {b} =",
+            "Subtract {b} from {a}.",
+            "What is {a} minus {b}?",
+            "How much is {a} minus {b}?",
+            "What do you get when you take {b} away from {a}?",
+            "Please work out {a} - {b}.",
+            "I have {a} apples and give away {b}. How many apples do I have now?",
+        ),
+        held_out=(
+            "How much is {a} - {b}?",
+            "Please subtract {b} from {a}.",
+            "Take {b} away from {a}. How much is that?",
+        ),
+    ),
+}
+
+
+def _draw(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
+    limit = rng.choices(LIMITS, LIMIT_WEIGHTS)[0]
+    a, b = rng.randint(0, limit), rng.randint(0, limit)
+    key = ("sum", str(min(a, b)), str(max(a, b)))
+    if a + b <= 99 and rng.random() < 0.5:
+        return Content("subtract", key, {"a": str(a + b), "b": str(b)}, str(a), CHANCE)
+    return Content("add", key, {"a": str(a), "b": str(b)}, str(a + b), CHANCE)
+
+
+ARITHMETIC = Family("arithmetic", _draw, WORDINGS)
