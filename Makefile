@@ -24,7 +24,7 @@ define setup
 		exec "$$python" scripts/install.py $(1) $(if $(PYTHON),--this-python) --torch='$(TORCH)'; \
 	fi; \
 done; \
-echo 'error: $(if $(PYTHON),$(PYTHON) is not,found no) Python 3.11 or newer; install one, or name one: make $@ PYTHON=/path/to/python3' >&2; \
+echo 'error: $(if $(PYTHON),$(PYTHON) is not,found no) Python 3.11 or newer; install one, or name one: make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3' >&2; \
 exit 1
 endef
 
@@ -34,7 +34,7 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 - /p' Makefile
 
 quickstart: setup  ## set up, then raw text to chat and a PDF in one run; again: continues
-	@$(BIN)/groundup fetch shakespeare
+	@$(BIN)/groundup fetch shakespeare >/dev/null
 	@$(BIN)/groundup run quickstart $(RUN)
 
 test: lint  ## set up, then everything that must pass before a change is taken

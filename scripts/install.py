@@ -346,7 +346,8 @@ class Setup:
 
     def create(self, old: Record | None, version: str | None) -> Record:
         """Make the environment, in place of an old one that this set-up made itself."""
-        if not (old and old.made_here) and self.folder.is_dir() and any(self.folder.iterdir()):
+        empty = not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
+        if not empty and not (old and old.made_here):
             holds = f"Python {version}" if version else "no working Python"
             raise SetupError(f"{self.folder} holds {holds} and was not made by this set-up; move it away and run again")
         # An environment cannot be built on another one, only on the Python below it.

@@ -19,20 +19,32 @@ from groundup.core.errors import ArtifactError, StorageError
 #: Temporary names start with this, so that a later run can recognise and remove leftovers.
 TEMPORARY_PREFIX = ".incomplete-"
 
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EIO}
+_REFUSED |= {errno.ENAMETOOLONG, getattr(errno, "ELOOP", errno.EIO)}
+
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's write errors under ``path`` into one clear line."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if _means_full(error):
             raise StorageError(
                 f"no space left on the disk while writing {path}; free some, then run the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO):
+        if isinstance(error, OSError) and error.errno in _REFUSED:
             raise StorageError(f"cannot write {path}: {error.strerror}; choose another place with --out") from error
         raise
+
+
+def _means_full(error: Exception) -> bool:
+    """Whether the disk is full, also in the words of libraries that give no error number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    short_write = isinstance(error, OSError) and "requested and" in str(error)  # NumPy's tofile
+    return short_write or "No space left on device" in str(error)  # safetensors
 
 
 def _flush_directory(folder: Path) -> None:
@@ -146,17 +158,22 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """Yield the values of a JSON-lines file that a run wrote, one at a time."""
+    """Yield the values of a JSON-lines file that a run wrote, one at a time.
+
+    Raises:
+        ArtifactError: the file is missing, or a line (which is named) is truncated or not JSON.
+    """
     try:
-        handle = path.open(encoding="utf-8")
+        handle = path.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(f"{path} does not exist; run the stage that makes it first") from error
     with handle:
         for number, line in enumerate(handle, start=1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
+                value = json.loads(line.decode("utf-8"))
+            except ValueError as error:
                 raise ArtifactError(f"{path} is damaged at line {number}; delete it and run again") from error
+            yield value
 
 
 def sha256_of(path: Path) -> str:

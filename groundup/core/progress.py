@@ -2,8 +2,10 @@
 
 On a terminal one line is redrawn; without one (a log file, a pipe, a dumb terminal) a whole line is
 printed at most every ``QUIET_INTERVAL`` seconds. Nothing is shown for work shorter than two seconds.
+Where nobody can read it (a closed pipe, a full log disk) it is dropped: telling never stops the work.
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -29,10 +31,11 @@ def duration(seconds: float) -> str:
 
 def quantity(value: float) -> str:
     """A short human number: ``1234567`` → ``1.23M``."""
-    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    # The limits are where three digits round up to the unit: 999.6k is 1M.
+    for limit, unit, suffix in ((9.995e8, 1e9, "G"), (9.995e5, 1e6, "M"), (9.9995e3, 1e3, "k")):
         if abs(value) >= limit:
-            scaled = value / (1e3 if suffix == "k" else limit)
-            return f"{scaled:.3g}{suffix}"
+            scaled = value / unit
+            return f"{scaled:.3g}{suffix}" if abs(scaled) < 999.5 else f"{scaled:.0f}{suffix}"
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
@@ -53,12 +56,13 @@ class Progress:
         self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._start = self._last = time.monotonic()
         self._shown = False
+        self._last_done = done
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._shown:
+        if self._shown and (self._terminal or self.done != self._last_done):
             self._show(final=True)
 
     def advance(self, amount: float = 1, note: str | None = None) -> None:
@@ -94,13 +98,13 @@ class Progress:
 
     def _show(self, final: bool = False) -> None:
         self._shown = True
+        self._last_done = self.done
         text = self.line()
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write("\r" + text[:width].ljust(width) + ("\n" if final else ""))
+            _tell("\r" + text[:width].ljust(width) + ("\n" if final else ""))
         else:
-            sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+            _tell(text + "\n")
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None, unit: str = "") -> Iterator[Item]:
@@ -113,5 +117,10 @@ def track(items: Iterable[Item], description: str, total: int | None = None, uni
 
 def say(text: str) -> None:
     """Print one human line on stderr; results for programs go to stdout elsewhere."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    _tell(text + "\n")
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -104,7 +104,7 @@ def choose_pairs(answers: Sequence[Answer], limit: int, template: ChatTemplate, 
 
 
 class PairSource:
-    """Batches of pairs in a new order every epoch; pairs of like length share a batch to save padding."""
+    """Batches of pairs, in a new order every epoch."""
 
     def __init__(self, pairs: Sequence[Pair], size: int, padding: int, seed: int) -> None:
         self.pairs = pairs

@@ -40,6 +40,8 @@ class GRPOConfig(TrainingConfig):
     """How far a token's probability ratio may move before its gradient stops."""
     normalise: bool = True
     """Divide a group's advantages by their deviation."""
+    stop_reward: float = 0.0
+    """Reward for an answer that ends by itself, added to the 1 for a right one."""
     temperature: float = 1.0
     """Temperature of the sampled answers."""
     max_tokens: int = 64
@@ -52,6 +54,10 @@ class GRPOConfig(TrainingConfig):
                 raise UsageError(f"grpo.{name} is {getattr(self, name)}; it must be at least 1")
         if self.group < 2:
             raise UsageError(f"grpo.group is {self.group}; a group needs at least 2 answers")
+        if self.updates > 1 and self.accumulation > 1:
+            raise UsageError(
+                "grpo.updates and grpo.accumulation are both above 1; raise grpo.prompts instead of the latter"
+            )
         if self.temperature <= 0:
             raise UsageError(f"grpo.temperature is {self.temperature}; without chance a group holds one answer")
 
@@ -59,7 +65,7 @@ class GRPOConfig(TrainingConfig):
 class RolloutSource:
     """Samples answers with the weights as they are now and turns their rewards into batches.
 
-    Groups whose answers are all right or all wrong teach nothing and are left out (as in Yu et al. 2025, DAPO); a batch
+    Groups whose answers all earn the same teach nothing and are left out (as in Yu et al. 2025, DAPO); a batch
     without any other group has weight 0, and its step is skipped and counted.
     """
 
@@ -109,12 +115,14 @@ class RolloutSource:
         engine = Engine(self.model, self.template.stop_ids, max_rows=config.prompts * config.group)
         sampling = Sampling(config.temperature, max_tokens=config.max_tokens, seed=derive_seed(self.seed, number))
         answers = answer(engine, self.tokenizer, repeated, sampling)
-        rewards = torch.tensor([given.reward for given in answers]).view(config.prompts, config.group)
+        rewards = torch.tensor([given.reward + config.stop_reward * given.stopped for given in answers])
+        rewards = rewards.view(config.prompts, config.group)
         return self._batch(answers, rewards)
 
     def _batch(self, answers: Sequence[Answer], rewards: Tensor) -> Batch:
         advantages = group_advantages(rewards, self.config.normalise).flatten()
-        useful = [i for i in range(len(answers)) if float(advantages[i]) != 0.0]
+        differ = (rewards != rewards[:, :1]).any(dim=1)  # exact, where a group's mean is rounded
+        useful = differ.repeat_interleave(self.config.group).nonzero().flatten().tolist()
         metrics = {
             "reward": float(rewards.mean()),
             "reward_deviation": float(rewards.std(dim=1).mean()),

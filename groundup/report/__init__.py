@@ -2,7 +2,8 @@
 
 Enters: a run directory. Leaves: ``report.pdf``, ``charts/*.svg`` and ``numbers.json``, the list of where every
 number in the report was read. The road through the folder: ``facts`` reads, ``wording`` puts numbers into words,
-``charts`` draws, ``sections`` decides what to say, ``*.typ`` sets it, ``build`` runs them in order.
+``charts`` draws; ``front``, ``making``, ``learning``, ``judging`` and ``appendix`` decide what to say, sharing
+``readings``; the templates ``*.typ`` set it; ``build`` runs them in order.
 """
 
 from groundup.report.build import ReportConfig, build

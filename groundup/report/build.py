@@ -7,7 +7,9 @@ templates as data, never as source.
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,27 @@ import typst
 
 from groundup.core.errors import ArtifactError, UsageError
 from groundup.core.files import remove_leftovers, write_bytes, write_json, write_text
-from groundup.report import charts, sections
+from groundup.core.progress import track
+from groundup.report import appendix, charts, front, judging, learning, making
 from groundup.report.facts import Facts
-from groundup.report.wording import clean
+from groundup.report.readings import TRAINED, Draft, Section, started
+from groundup.report.wording import clean, one_line
 
 #: The template that includes the others.
 ENTRY = "report.typ"
+#: The sections in the order of the report; the last prints the ledger that the others filled.
+SECTIONS: dict[str, Callable[[Draft], Section]] = {
+    "cover": front.cover,
+    "brief": front.brief,
+    "corpus": making.corpus,
+    "tokenizer": making.tokenizer,
+    "model": making.model,
+    **{stage: partial(learning.training, stage=stage) for stage in TRAINED},
+    "evaluation": judging.evaluation,
+    "conversations": judging.conversations,
+    "recipe": appendix.recipe,
+    "numbers": appendix.sources_of_numbers,
+}
 
 
 @dataclass(frozen=True)
@@ -72,24 +89,16 @@ def build(config: ReportConfig, run: Path, out: Path) -> dict[str, float]:
 
 def compose(config: ReportConfig, facts: Facts) -> tuple[dict[str, Any], dict[str, str]]:
     """All that the templates need, and the charts as SVG by file name."""
-    draft = sections.Draft(facts, config.quoted_characters)
-    date = sections.started(facts)
+    draft = Draft(facts, config.quoted_characters)
+    date = started(facts)
     content: dict[str, Any] = {
-        "title": clean(config.title),
+        "title": one_line(clean(config.title), 80),
         "paper": config.paper,
         "date": date and [date.year, date.month, date.day, date.hour, date.minute, date.second],
         "colours": {"ink": charts.INK, "grey": charts.GREY, "faint": charts.FAINT, "accent": charts.ACCENT},
-        "cover": sections.cover(draft),
-        "brief": sections.brief(draft),
-        "corpus": sections.corpus(draft),
-        "tokenizer": sections.tokenizer(draft),
-        "model": sections.model(draft),
-        **{stage: sections.training(draft, stage) for stage in sections.TRAINED},
-        "evaluation": sections.evaluation(draft),
-        "conversations": sections.conversations(draft),
-        "recipe": sections.recipe(draft),
     }
-    content["numbers"] = sections.sources_of_numbers(facts)
+    for name, section in track(SECTIONS.items(), "report", len(SECTIONS), "section"):
+        content[name] = section(draft)
     return content, draft.charts
 
 

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -33,7 +34,7 @@ MOST_POINTS = 600
 #: Heads and layers drawn in the overview of attention.
 MOST_HEADS = 12
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "groundup",
     "font.family": "STIXGeneral",
@@ -65,7 +66,8 @@ _STYLE = {
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
     "legend.fontsize": 7.5,
-    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.05,
 }
 
 
@@ -87,6 +89,8 @@ class Panel:
     levels: list[tuple[str, float]] = field(default_factory=list)
     share: bool = False
     """The values are shares: the axis reads in per cent."""
+    noisy: bool = True
+    """Draw the single steps light and a moving average over them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def _svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def smooth(values: Sequence[float], share: float = 0.05) -> np.ndarray:
+def smooth(values: Sequence[float] | np.ndarray, share: float = 0.05) -> np.ndarray:
     """Centred moving average over ``share`` of the series; at the ends over what there is."""
     width = max(1, round(len(values) * share))
     kernel = np.ones(width)
@@ -142,7 +146,7 @@ def thin(series: Series, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarra
 def curves(rows: Sequence[Sequence[Panel]], heights: Sequence[float]) -> str:
     """Rows of panels against the step; every row fills the width."""
     with _style():
-        figure = Figure(figsize=(WIDTH, sum(heights)))
+        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         outer = figure.add_gridspec(len(rows), 1, height_ratios=heights)
         for index, row in enumerate(rows):
             inner = outer[index].subgridspec(1, len(row))
@@ -164,12 +168,13 @@ def _panel(axes: Axes, panel: Panel) -> None:
         return
     for line in lines:
         steps, values = thin(line.series)
-        if len(values) > 60:
+        if panel.noisy and len(values) > 60:
             axes.plot(steps, values, color=line.colour, alpha=0.28, linewidth=0.6)
             values = smooth(values)
             axes.plot(steps, values, color=line.colour, label=line.label)
         else:
-            axes.plot(steps, values, color=line.colour, label=line.label, marker="o", markersize=2.6)
+            marker: dict[str, Any] = {"marker": "o", "markersize": 2.6} if panel.noisy else {}
+            axes.plot(steps, values, color=line.colour, label=line.label, **marker)
     for name, level in panel.levels:
         axes.axhline(level, color=ACCENT, linewidth=0.8, linestyle=(0, (4, 2)))
         axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
@@ -177,7 +182,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
     if sum(bool(line.label) for line in lines) > 1:
         axes.legend(loc="best", handlelength=1.2)
     if panel.share:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 1):g} %")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
     axes.margins(x=0.02)
@@ -186,22 +191,24 @@ def _panel(axes: Axes, panel: Panel) -> None:
 def cover(series: Series) -> str:
     """The training loss as one white line for the title page; the step axis is logarithmic, nothing is labelled."""
     with _style():
-        figure = Figure(figsize=(8.27, 1.75), layout="none")
+        figure = Figure(figsize=(8.27, 1.75))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
         steps, values = np.asarray(series.steps), np.asarray(series.values)
         x = np.log(np.maximum(steps, 1))
-        axes.fill_between(x, values, values.min() - 0.4 * np.ptp(values), color="white", alpha=0.07, linewidth=0)
+        floor = values.min() - 0.4 * (np.ptp(values) or 1)
+        axes.fill_between(x, values, floor, color="white", alpha=0.07, linewidth=0)
         axes.plot(x, values, color="white", linewidth=0.6, alpha=0.45)
         axes.plot(x, smooth(values, 0.02), color="white", linewidth=1.6)
         axes.set_xlim(x.min(), max(x.max(), x.min() + 1))
+        axes.set_ylim(floor, None)
         return _svg(figure)
 
 
 def funnel(steps: Sequence[str], kept: Sequence[float], removed: Sequence[float], notes: Sequence[str]) -> str:
     """What is left in bytes after each cleaning step, and what the step took away."""
     with _style():
-        figure = Figure(figsize=(WIDTH, 0.5 + 0.27 * len(steps)))
+        figure = Figure(figsize=(WIDTH, 0.5 + 0.27 * len(steps)), layout="constrained")
         axes = figure.add_subplot()
         rows = np.arange(len(steps))
         largest = max(k + r for k, r in zip(kept, removed, strict=True)) or 1
@@ -227,7 +234,7 @@ def attention_heads(heads: Sequence[tuple[str, np.ndarray]], tokens: Sequence[st
     """A few heads side by side: row = the token that looks, column = the token looked at."""
     with _style():
         width = WIDTH / max(len(heads), 3)
-        figure = Figure(figsize=(width * len(heads), width + 0.75))
+        figure = Figure(figsize=(width * len(heads), width + 0.75), layout="constrained")
         size = min(6.5, 130 / max(len(tokens), 1))
         for index, (title, weights) in enumerate(heads):
             axes = figure.add_subplot(1, len(heads), index + 1)
@@ -258,7 +265,7 @@ def attention_overview(layers: Sequence[Sequence[np.ndarray]]) -> str:
                 picture = np.kron(np.sqrt(np.clip(weights, 0, 1)), np.ones((side, side)))
                 image[row * pitch : row * pitch + tile, column * pitch : column * pitch + tile] = picture
         inches = min(0.74, (WIDTH - 0.6) / columns)
-        figure = Figure(figsize=(0.4 + inches * columns, 0.2 + inches * rows))
+        figure = Figure(figsize=(0.4 + inches * columns, 0.2 + inches * rows), layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(image, cmap=HEAT, vmin=0, vmax=1, interpolation="none")
         axes.set_xticks([column * pitch + tile / 2 for column in range(columns)],
@@ -276,7 +283,7 @@ def attention_overview(layers: Sequence[Sequence[np.ndarray]]) -> str:
 def bits_per_byte(dots: Sequence[Dot], levels: Sequence[tuple[str, float]]) -> str:
     """Each model's bits per byte with its interval against the baselines (vertical lines)."""
     with _style():
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.24 * len(dots)))
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.26 * len(dots)), layout="constrained")
         axes = figure.add_subplot()
         _dots(axes, dots, [float(row) for row in range(len(dots))])
         for index, (name, level) in enumerate(sorted(levels, key=lambda item: item[1])):
@@ -284,8 +291,9 @@ def bits_per_byte(dots: Sequence[Dot], levels: Sequence[tuple[str, float]]) -> s
             axes.annotate(name, (level, 1), xycoords=("data", "axes fraction"), xytext=(0, 3 + 9 * (index % 2)),
                           textcoords="offset points", ha="center", color=GREY, fontsize=7.5)  # fmt: skip
         for row, dot in enumerate(dots):
-            axes.annotate(f"{dot.value:.3f}", (dot.value, row), xytext=(0, 5), textcoords="offset points",
-                          ha="center", va="bottom", fontsize=7.5, color=dot.colour, fontweight="bold")  # fmt: skip
+            end = dot.value if dot.high is None else dot.high
+            axes.annotate(f"{dot.value:.3f}", (end, row), xytext=(6, 0), textcoords="offset points", va="center",
+                          fontsize=8, color="black")  # fmt: skip
         axes.set_yticks(range(len(dots)), [dot.name for dot in dots])
         axes.set_ylim(len(dots) - 0.5, -0.8)
         every = [bound for dot in dots for bound in (dot.value, dot.low, dot.high) if bound is not None]
@@ -305,7 +313,7 @@ def exact_match(
     """A panel per split; a row per family with its chance level and a dot with interval per stage."""
     with _style():
         most = max(len(rows) for _, rows in groups)
-        figure = Figure(figsize=(WIDTH, 0.85 + 0.4 * most))
+        figure = Figure(figsize=(WIDTH, 0.85 + 0.4 * most), layout="constrained")
         shown: dict[str, Dot] = {}
         for column, (title, rows) in enumerate(groups):
             axes = figure.add_subplot(1, len(groups), column + 1)
@@ -322,14 +330,16 @@ def exact_match(
             axes.tick_params(axis="y", length=0, labelcolor="black", labelsize=8)
             axes.set_ylim(most - 0.5, -0.5)
             axes.set_xlim(-0.03, 1.03)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 1):g} %")
             axes.grid(axis="x", color=FAINT, linewidth=0.5)
             axes.spines["left"].set_visible(False)
         handles = [
             matplotlib.lines.Line2D([], [], color=dot.colour, marker=dot.marker, markersize=4, linewidth=1, label=name)
             for name, dot in shown.items()
         ]
-        handles.append(matplotlib.lines.Line2D([], [], color="black", marker="|", markersize=8, linewidth=0, label="chance"))
+        handles.append(
+            matplotlib.lines.Line2D([], [], color="black", marker="|", markersize=8, linewidth=0, label="chance")
+        )
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.6)
         return _svg(figure)
 

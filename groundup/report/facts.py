@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from groundup.core.errors import ArtifactError
 from groundup.core.files import read_json, read_jsonl, read_text, sha256_of
@@ -74,8 +74,9 @@ class Facts:
         """
         value = self._at(file, key)
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            return self._lack(label, file, key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._lack(label, file, key)
+            return None
+        if not _is_number(value):
             raise ArtifactError(
                 f"{self._run / file}: {key} should be a number and is {json.dumps(value)[:40]}; "
                 "run the stage that makes it again"
@@ -87,15 +88,17 @@ class Facts:
         """The text at ``key`` of ``file``, safe to set, or None."""
         value = self._at(file, key)
         if value is None or isinstance(value, list | dict):
-            return self._lack(label, file, key)
-        value = clean(str(value))
+            self._lack(label, file, key)
+            return None
+        value = clean(str(value).lower() if isinstance(value, bool) else str(value))
         self._note(label, file, key, value[:NOTED_CHARACTERS])
         return value
 
     def whole(self, file: str, label: str) -> str | None:
         """A complete text file, safe to set, or None."""
         if not self.has(file):
-            return self._lack(label, file, "")
+            self._lack(label, file, "")
+            return None
         text = clean(read_text(self._run / file))
         self._note(label, file, "the whole file", text[:NOTED_CHARACTERS])
         return text
@@ -162,14 +165,9 @@ class Facts:
         value = self._at(file, key)
         return len(value) if isinstance(value, list) else 0
 
-    def is_text(self, file: str, key: str) -> bool:
-        """Whether a text is at ``key``."""
-        return isinstance(self._at(file, key), str)
-
     def is_number(self, file: str, key: str) -> bool:
         """Whether a number is at ``key``."""
-        value = self._at(file, key)
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return _is_number(self._at(file, key))
 
     # The ledger
 
@@ -187,8 +185,7 @@ class Facts:
                 "file": file,
                 "sha256": self._hashes[file],
                 "rows": [
-                    {"label": label, "key": pattern, "value": entries[0].value if len(entries) == 1 else len(entries)}
-                    | {"single": len(entries) == 1 and "*" not in pattern}
+                    {"label": label, "key": pattern, **_together(entries)}
                     for label, group in labels.items()
                     for pattern, entries in fold(group).items()
                 ],
@@ -230,8 +227,9 @@ class Facts:
         points = []
         for line, row in enumerate(self._load(file) or ()):
             value = row.get(column) if isinstance(row, dict) else None
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                points.append((line, float(row.get("step", line)), float(value)))
+            if _is_number(value) and math.isfinite(value):
+                step = row.get("step")
+                points.append((line, float(step) if _is_number(step) else float(line), float(value)))
         return points
 
     def _pick(
@@ -271,6 +269,15 @@ def fold(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return folded
 
 
+def _together(entries: list[Entry]) -> dict[str, Any]:
+    """The value of a lone entry; of several, or of series, how many values they are."""
+    if any("*" in entry.key.split(".") for entry in entries):
+        return {"value": sum(int(entry.value) for entry in entries), "single": False}
+    if len(entries) > 1:
+        return {"value": len(entries), "single": False}
+    return {"value": entries[0].value, "single": True}
+
+
 def _one_of(parts: list[str]) -> str:
     if len(parts) == 1:
         return parts[0]
@@ -279,6 +286,10 @@ def _one_of(parts: list[str]) -> str:
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
             return f"{numbers[0]}–{numbers[-1]}"
     return "{" + ",".join(parts) + "}"
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _leaves(value: Any) -> int:

@@ -16,7 +16,7 @@ BREAK = "\u200b"
 RUN = 24
 
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-_LONG_RUNS = re.compile(rf"\S{{{RUN + 1},}}")
+_LONG_RUNS = re.compile(rf"[^\s{BREAK}]{{{RUN + 1},}}")
 #: Unicode categories with nothing to draw: controls, lone surrogates, private use, unassigned.
 _INVISIBLE = {"Cc", "Cs", "Co", "Cn"}
 #: Characters that turn the direction of the text around them.
@@ -41,6 +41,11 @@ def shorten(text: str, characters: int, lines: int = 1_000) -> str:
     """The beginning of ``text``, breakable, with an ellipsis where something was left out."""
     kept = "\n".join(text.split("\n")[:lines])[:characters]
     return breakable(kept.rstrip() + " […]" if len(kept) < len(text.rstrip()) else kept)
+
+
+def one_line(text: str, characters: int) -> str:
+    """The beginning of ``text`` on one line."""
+    return shorten(" ".join(text.split()), characters)
 
 
 def decimal(value: float | None, digits: int = 2) -> str:

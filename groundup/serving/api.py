@@ -430,8 +430,11 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address, so that a port in use is known before anything else starts.
 
     Raises:
-        GroundupError: the address cannot be had.
+        GroundupError: the port is in use, or the address cannot be had.
+        UsageError: there is no such port.
     """
+    if not 0 <= port <= 65_535:
+        raise UsageError(f"port {port} does not exist; choose one from 0 (any free one) to 65535 with --port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
@@ -442,9 +445,10 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             bound.close()
             raise
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise GroundupError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from error
+    except OSError as error:
+        raise GroundupError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+        ) from error
     return bound
 
 

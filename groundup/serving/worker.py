@@ -15,7 +15,6 @@ from groundup.core.errors import GroundupError
 from groundup.inference.engine import Engine, Event, Request
 from groundup.inference.sampling import Sampling
 
-
 #: What a client is sent: an event of its request, or the error that ended it.
 Letter = Event | Exception
 

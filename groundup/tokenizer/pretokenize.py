@@ -40,7 +40,7 @@ _cut = regex.compile(r"(?<=\S) ")
 
 
 def pieces(text: str, block: int = BLOCK_CHARACTERS) -> Iterator[str]:
-    """The pieces of ``text`` in order; ``"".join(pieces(text)) == text``."""
+    """The pieces of ``text`` in order; ``"".join(pieces(text)) == text``. The same for any ``block`` ≥ 1."""
     start = 0
     while len(text) - start > block:
         cut = _cut.search(text, start + block)

@@ -92,7 +92,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         ArtifactError: a file is missing, truncated or foreign; the message names it.
     """
     state = read_json(folder / STATE)
-    for name, expected in state.get("files", {}).items():
+    if not isinstance(state, dict) or not {"step", "tokenizer", "files"} <= state.keys():
+        raise ArtifactError(f"{folder / STATE} is not that of a checkpoint; restore it, or delete {folder}")
+    for name, expected in state["files"].items():
         path = folder / name
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; restore it, or delete {folder} to train again")

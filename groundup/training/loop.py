@@ -84,19 +84,19 @@ class TrainingResult:
     skipped: int
     tokens: int
     seconds: float
-    final_loss: float
+    final_loss: float | None
     checkpoint: Path
 
     def metrics(self) -> dict[str, float]:
         """The totals, for the manifest."""
-        return {
+        totals: dict[str, float] = {
             "steps": self.steps,
             "skipped_steps": self.skipped,
             "tokens": self.tokens,
             "training_seconds": round(self.seconds, 2),
             "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9), 1),
-            "final_loss": round(self.final_loss, 5),
         }
+        return totals if self.final_loss is None else {**totals, "final_loss": round(self.final_loss, 5)}
 
 
 @dataclass
@@ -107,7 +107,8 @@ class _State:
     skipped: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    recent: float = math.nan  # smoothed loss
+    recent: float | None = None  # smoothed loss; None before the first update
+    record: dict[str, float] = field(default_factory=dict)  # the last step's line of the log, but for its hooks
 
 
 def train(
@@ -149,7 +150,7 @@ def train(
         restore_optimizers(optimizers, checkpoint)
         source.load_state_dict(checkpoint.state["source"])
         state = _State(**checkpoint.state["loop"])
-    _truncate_log(log, state.step)
+    logged = _truncate_log(log, state.step)
 
     def save() -> Path:
         progress = {"loop": vars(state).copy(), "source": source.state_dict()}
@@ -173,6 +174,8 @@ def train(
     with lines, Progress(name, config.steps, "step", done=state.step) as progress:
         if state.step == 0 and (numbers := run_hooks()):
             _log(lines, {"step": 0, **numbers})
+        elif logged < state.step:  # killed between a checkpoint and the line of its step
+            _log(lines, {**state.record, **run_hooks()})
         while state.step < config.steps:
             started = time.perf_counter()
             factor = config.schedule.factor(state.step, config.steps)
@@ -197,18 +200,16 @@ def train(
                 failures = 0
                 tokens = sum(batch.tensors["inputs"].numel() for batch in micro)
                 state.tokens += tokens
-                state.recent = (
-                    record["loss"] if math.isnan(state.recent) else 0.95 * state.recent + 0.05 * record["loss"]
-                )
+                before = record["loss"] if state.recent is None else state.recent
+                state.recent = 0.95 * before + 0.05 * record["loss"]
                 record |= {"tokens": state.tokens, "tokens_per_second": round(tokens / elapsed, 1)}
                 for key in micro[0].metrics:
                     record[key] = sum(batch.metrics[key] for batch in micro) / len(micro)
-            record = {"step": state.step, **record, "seconds": round(state.seconds, 3)}
+            state.record = _finite({"step": state.step, **record, "seconds": round(state.seconds, 3)})
             if state.step % config.save_every == 0 or state.step == config.steps:
                 save()
-            record |= run_hooks()
-            _log(lines, record)
-            progress.advance(1, note=f"loss {state.recent:.3f}")
+            _log(lines, {**state.record, **run_hooks()})
+            progress.advance(1, note="" if state.recent is None else f"loss {state.recent:.3f}")
     path = save()  # a run resumed at its last step has nothing to do but this
     return TrainingResult(state.step, state.skipped, state.tokens, state.seconds, state.recent, path)
 
@@ -252,19 +253,25 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(tensors, batch.weight, batch.metrics)
 
 
+def _finite(record: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in record.items() if math.isfinite(value)}
+
+
 def _log(lines: Any, record: dict[str, float]) -> None:
-    finite = {key: value for key, value in record.items() if not isinstance(value, float) or math.isfinite(value)}
-    lines.write(json.dumps(finite) + "\n")
+    lines.write(json.dumps(_finite(record)) + "\n")
     lines.flush()
 
 
-def _truncate_log(path: Path, step: int) -> None:
-    """Drop what was logged after ``step``: those steps are taken again."""
+def _truncate_log(path: Path, step: int) -> int:
+    """Drop what was logged after ``step``, for those steps are taken again; return the last step that is left."""
     if not path.exists():
-        return
-    kept = []
+        return 0
+    kept, last = [], 0
     for line in path.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # a line cut by a kill
-            if step > 0 and json.loads(line)["step"] <= step:
+            logged = json.loads(line)["step"]
+            if step > 0 and logged <= step:
                 kept.append(line + "\n")
+                last = logged
     write_text(path, "".join(kept))
+    return last

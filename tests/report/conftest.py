@@ -67,7 +67,12 @@ SENTENCE = ["The", " old", " king", " came", " late", " to", " the", " ha", "ll"
 def interval(value: float, n: int) -> dict[str, float]:
     """A share with a plausible 95 % interval."""
     half = 1.96 * math.sqrt(max(value * (1 - value), 0.002) / n)
-    return {"value": round(value, 4), "low": round(max(0, value - half), 4), "high": round(min(1, value + half), 4), "n": n}
+    return {
+        "value": round(value, 4),
+        "low": round(max(0, value - half), 4),
+        "high": round(min(1, value + half), 4),
+        "n": n,
+    }
 
 
 def curve(stage: str, steps: int, start: float, end: float, **extra: Any) -> list[dict[str, float]]:
@@ -87,7 +92,8 @@ def curve(stage: str, steps: int, start: float, end: float, **extra: Any) -> lis
         }
         for name, (every, before, after, noise) in extra.items():
             if step % every == 0 or step == steps:
-                row[name] = round(after + (before - after) * math.exp(-5 * done) + float(rng.normal(0, noise)), 4)
+                value = after + (before - after) * math.exp(-5 * done) + float(rng.normal(0, noise))
+                row[name] = round(min(value, 1.0) if name in ("stopped", "accuracy", "exact_match") else value, 4)
         rows.append(row)
     return rows
 
@@ -164,8 +170,7 @@ def results() -> dict[str, Any]:
         },
         "tasks": tasks(),
         "stops": {
-            stage: interval(share, 1600)
-            for stage, share in zip(MODELS, (0.01, 0.982, 0.991, 0.995), strict=True)
+            stage: interval(share, 1600) for stage, share in zip(MODELS, (0.01, 0.982, 0.991, 0.995), strict=True)
         },
         "dpo": {"win_rate": {**interval(0.563, 800), "wins": 160, "ties": 581, "losses": 59}},
         "grpo": {

@@ -1,6 +1,7 @@
 """A real model, tokenizer and engine that say known words: each token is followed by a fixed next one."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def template() -> ChatTemplate:
 
 @pytest.fixture
 def saying(template: ChatTemplate) -> Callable[..., Engine]:
-    """``saying("abc")``: an engine whose greedy reply is abc. No byte may occur twice; ``ends=False`` loops for ever."""
+    """``saying("abc")``: an engine whose greedy reply is abc, no byte twice; with ``ends=False`` over and over."""
 
     def build(text: str, ends: bool = True, context: int = CONTEXT, max_rows: int = 64) -> Engine:
         tokenizer = template.tokenizer
@@ -35,7 +36,7 @@ def saying(template: ChatTemplate) -> Callable[..., Engine]:
         with torch.no_grad():  # a fresh block adds nothing, so the logits are a table of what follows what
             model.embedding.weight.copy_(torch.eye(tokenizer.vocab_size, width))
             model.head.weight.zero_()
-            for token, following in zip(chain, chain[1:], strict=False):
+            for token, following in pairwise(chain):
                 model.head.weight[following, token] = 1.0
         return Engine(model, template.stop_ids, max_rows)
 

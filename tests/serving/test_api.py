@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from groundup.core.errors import GroundupError
+from groundup.core.errors import GroundupError, UsageError
 from groundup.inference.engine import Engine
 from groundup.inference.sampling import Sampling
 from groundup.serving.api import Limits, create_app, listen, serve
@@ -303,7 +303,7 @@ def test_a_port_in_use_is_one_clear_line(saying: Build, template: ChatTemplate) 
             serve(create_app(saying("ok"), template, "tiny"), port=port)
     assert error.value.exit_code == 1
     for port in (-1, 70_000):
-        with pytest.raises(GroundupError):
+        with pytest.raises(UsageError, match=str(port)):
             listen("127.0.0.1", port)
 
 

@@ -110,8 +110,7 @@ def test_a_vocabulary_too_small_is_refused() -> None:
 def test_the_fingerprint_tells_tokenizers_apart(tokenizer: BytePairTokenizer) -> None:
     assert tokenizer.fingerprint == BytePairTokenizer(tokenizer.merges).fingerprint
     assert tokenizer.fingerprint != BytePairTokenizer(tokenizer.merges[:-1]).fingerprint
-    swapped = [tokenizer.merges[1], tokenizer.merges[0], *tokenizer.merges[2:]]
-    assert tokenizer.fingerprint != BytePairTokenizer(swapped).fingerprint
+    assert BytePairTokenizer([(97, 98), (99, 100)]).fingerprint != BytePairTokenizer([(99, 100), (97, 98)]).fingerprint
 
 
 @pytest.mark.parametrize(

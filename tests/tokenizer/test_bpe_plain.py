@@ -22,7 +22,7 @@ def test_the_classic_example() -> None:
 
 
 def test_ties_go_to_the_lowest_ids() -> None:
-    assert bpe_plain.train("zy-zy-ab-ab", 1) == [(A, B)]
+    assert bpe_plain.train("zy\nzy\nab\nab", 1) == [(A, B)]
 
 
 def test_no_merge_crosses_a_piece() -> None:

@@ -1,0 +1,207 @@
+"""What the model is made from: corpus, tokenizer, network, and what its attention does.
+
+Enters: a ``Draft``. Leaves: JSON objects for ``making.typ``; a section whose main file is absent is
+``{"missing": "<file>"}``.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from groundup.report import charts
+from groundup.report.facts import Facts
+from groundup.report.readings import Draft, Section, humanised, texts_at, visible
+from groundup.report.wording import (
+    ABSENT,
+    count,
+    decimal,
+    listed,
+    one_line,
+    percent,
+    short,
+    significant,
+    size,
+)
+
+ATTENTION = "evaluate/attention.json"
+
+
+def corpus(draft: Draft) -> Section:
+    """Sources with licence and hash, and the funnel that cleans them."""
+    facts, file = draft.facts, "corpus/funnel.json"
+    if not facts.has(file):
+        return {"missing": file}
+    steps, kept, removed, notes, reasons = [], [], [], [], []
+    for index in range(facts.length(file, "steps")):
+        key = f"steps.{index}"
+        name = one_line(facts.text(file, f"{key}.step", "Cleaning step") or f"step {index + 1}", 28)
+        before = facts.number(file, f"{key}.bytes_in", "Bytes before the step") or 0.0
+        after = facts.number(file, f"{key}.bytes_out", "Bytes after the step") or 0.0
+        documents = facts.number(file, f"{key}.documents_out", "Documents after the step")
+        steps.append(name)
+        kept.append(after)
+        removed.append(max(0.0, before - after))
+        notes.append(f"{count(documents)} documents")
+        for item in range(facts.length(file, f"{key}.removed")):
+            reason = f"{key}.removed.{item}"
+            reasons.append(
+                [
+                    name,
+                    one_line(facts.text(file, f"{reason}.reason", "Reason of removal") or ABSENT, 80),
+                    count(facts.number(file, f"{reason}.documents", "Documents removed")),
+                    size(facts.number(file, f"{reason}.bytes", "Bytes removed")),
+                ]
+            )
+    split = [
+        [name, count(facts.number(file, f"{name}.documents", f"{name.title()} documents")),
+         size(facts.number(file, f"{name}.bytes", f"{name.title()} text"))]
+        for name in ("train", "validation")
+    ]  # fmt: skip
+    first = facts.number(file, "steps.0.bytes_in", "Bytes before the step")
+    share = None
+    if first and kept:
+        share = facts.computed("Share of bytes kept", kept[-1] / first, file, "last bytes_out / first bytes_in")
+    chart = draft.chart("funnel", charts.funnel(steps, kept, removed, notes)) if steps else None
+    return {
+        "sources": _sources(facts),
+        "read": size(first),
+        "share": percent(share, 0),
+        "split": split,
+        "reasons": reasons,
+        "chart": chart,
+    }
+
+
+def _sources(facts: Facts) -> list[list[str]]:
+    file = "corpus/sources.json"
+    rows = []
+    for index in range(facts.length(file)):
+
+        def read(name: str, index: int = index) -> str:
+            return one_line(facts.text(file, f"{index}.{name}", f"Source: {name}") or ABSENT, 90)
+
+        package = " ".join(part for part in (read("package"), read("version")) if part != ABSENT)
+        rows.append(
+            [
+                read("name"),
+                package or ABSENT,
+                read("licence"),
+                count(facts.number(file, f"{index}.files", "Source: files")),
+                size(facts.number(file, f"{index}.bytes", "Source: bytes")),
+                one_line(facts.text(file, f"{index}.sha256", "Source: SHA-256") or ABSENT, 90),
+            ]
+        )
+    return rows
+
+
+def tokenizer(draft: Draft) -> Section:
+    """Numbers of the vocabulary, the first merges, the longest tokens, and a sentence in pieces."""
+    facts, file = draft.facts, "tokenizer/facts.json"
+    if not facts.has(file):
+        return {"missing": file}
+    rows = [
+        [humanised(name), significant(facts.number(file, name, f"Tokenizer: {humanised(name).lower()}"))]
+        for name in facts.names(file)
+        if facts.is_number(file, name)
+    ]
+    pieces = texts_at(facts, file, ("example.pieces", "example_pieces", "examples.0.pieces"), "Example pieces")
+    return {
+        "rows": rows[:12],
+        "vocabulary": count(facts.number(file, "vocab_size", "Tokenizer: vocabulary size")),
+        "validation": decimal(
+            facts.number(file, "bytes_per_token_validation", "Tokenizer: bytes per token, validation")
+        ),
+        "pieces": [visible(piece) for piece in pieces[:48]],
+        "merges": [visible(piece) for piece in texts_at(facts, file, ("first_merges", "merges"), "First merges")[:14]],
+        "longest": [visible(piece) for piece in texts_at(facts, file, ("longest_tokens",), "Longest tokens")[:12]],
+    }
+
+
+def model(draft: Draft) -> Section:
+    """The shape of the network, and what its attention does on a real sentence."""
+    facts, file = draft.facts, "pretrain/model.json"
+    if not facts.has(file):
+        return {"missing": file}
+    names = {
+        "layers": "Layers", "width": "Width of the residual stream", "heads": "Query heads",
+        "kv_heads": "Key/value heads", "hidden": "Inner size of SwiGLU", "context": "Context, in tokens",
+        "rope_base": "Base of the rotary frequencies",
+    }  # fmt: skip
+    shape = {key: facts.number(file, f"config.{key}", f"Model: {name.lower()}") for key, name in names.items()}
+    switch = {"true": "yes", "false": "no"}
+    rows = [[name, count(shape[key])] for key, name in names.items()]
+    for key, name in (("qk_norm", "Queries and keys normalised"), ("tied", "Input and output embedding shared")):
+        rows.append([name, switch.get(facts.text(file, f"config.{key}", f"Model: {name.lower()}") or "", ABSENT)])
+    rows.append(["Vocabulary", count(facts.number(file, "vocab_size", "Model: vocabulary"))])
+    rows.append(["Parameters", count(facts.number(file, "parameters", "Parameters"))])
+    return {
+        "rows": rows,
+        "layers": count(shape["layers"]),
+        "width": count(shape["width"]),
+        "hidden": count(shape["hidden"]),
+        "heads": count(shape["heads"]),
+        "context": count(shape["context"]),
+        "parameters": short(facts.number(file, "parameters", "Parameters")),
+        "grouped": shape["heads"] is not None and shape["kv_heads"] is not None and shape["kv_heads"] < shape["heads"],
+        "attention": _attention(draft),
+    }
+
+
+def _attention(draft: Draft) -> Section:
+    """Three heads chosen by what they look at, and all of them small."""
+    facts = draft.facts
+    tokens = facts.texts(ATTENTION, "tokens", "Tokens of the sentence")
+    raw = facts.array(ATTENTION, "layers", "Attention weights")
+    try:
+        layers = [[np.asarray(head, dtype=float) for head in heads] for heads in raw]
+    except (TypeError, ValueError):
+        layers = []
+    square = (len(tokens), len(tokens))
+    if len(tokens) < 2 or not layers or any(head.shape != square for heads in layers for head in heads):
+        return {"missing": ATTENTION}
+    behaviours: dict[str, Callable[[np.ndarray], float]] = {
+        "the previous token": lambda head: float(np.diagonal(head, offset=-1).mean()),
+        "the first token": lambda head: float(head[1:, 0].mean()),
+    }
+    chosen: list[tuple[int, int]] = []
+    titles, lines = [], []
+    for what, weight in behaviours.items():
+        layer, head = _strongest(layers, weight, chosen)
+        share = facts.computed(
+            f"Attention: weight on {what}", weight(layers[layer][head]), ATTENTION,
+            f"mean weight on {what}, layer {layer + 1}, head {head + 1} (the largest of all heads)",
+        )  # fmt: skip
+        chosen.append((layer, head))
+        titles.append(f"Layer {layer + 1}, head {head + 1}")
+        lines.append(f"layer {layer + 1}, head {head + 1} gives {percent(share, 0)} of its weight to {what}")
+    layer, head = _strongest(layers, _spread, chosen)
+    spread = facts.computed(
+        "Attention: tokens attended to", float(np.exp(_spread(layers[layer][head]))), ATTENTION,
+        f"exp of the mean entropy, layer {layer + 1}, head {head + 1} (the largest of the other heads)",
+    )  # fmt: skip
+    chosen.append((layer, head))
+    titles.append(f"Layer {layer + 1}, head {head + 1}")
+    lines.append(f"layer {layer + 1}, head {head + 1} spreads it over {decimal(spread, 1)} tokens")
+    pictures = [(title, layers[at][head]) for title, (at, head) in zip(titles, chosen, strict=True)]
+    labels = [one_line(token, 12) or visible(token) for token in tokens]
+    return {
+        "text": one_line(facts.text(ATTENTION, "text", "The sentence") or "".join(tokens), 200),
+        "heads": draft.chart("attention-heads", charts.attention_heads(pictures, labels)),
+        "all": draft.chart("attention-all", charts.attention_overview(layers)),
+        "lines": listed(lines),
+    }
+
+
+def _strongest(
+    layers: list[list[np.ndarray]], measure: Callable[[np.ndarray], float], taken: list[tuple[int, int]]
+) -> tuple[int, int]:
+    """The head (layer, head) with the largest measure, other than those taken unless there is no other."""
+    places = [(layer, head) for layer, heads in enumerate(layers) for head in range(len(heads))]
+    return max(
+        [place for place in places if place not in taken] or places, key=lambda at: measure(layers[at[0]][at[1]])
+    )
+
+
+def _spread(head: np.ndarray) -> float:
+    """Mean entropy of the rows, in nats."""
+    return float(-(head * np.log(np.maximum(head, 1e-12))).sum(axis=1).mean())
