@@ -6,14 +6,14 @@ Nothing but wiring: each stage says what it needs, which part of the recipe it d
 from collections.abc import Sequence
 from pathlib import Path
 
-import groundup.corpus.build as corpus
-import groundup.evaluation.evaluate as evaluation
-import groundup.posttraining.dpo as dpo
-import groundup.posttraining.grpo as grpo
-import groundup.posttraining.sft as sft
-import groundup.pretraining.build as pretraining
-import groundup.report.build as report
-import groundup.tokenizer.build as tokenizer
+from groundup.corpus.build import build as build_corpus
+from groundup.evaluation.evaluate import build as build_evaluation
+from groundup.posttraining.dpo import build as build_dpo
+from groundup.posttraining.grpo import build as build_grpo
+from groundup.posttraining.sft import build as build_sft
+from groundup.pretraining.build import build as build_base_model
+from groundup.report.build import build as build_report
+from groundup.tokenizer.build import build as build_tokenizer
 from groundup.core.run import Stage
 from groundup.corpus.reading import find_files
 
@@ -26,56 +26,56 @@ STAGES: Sequence[Stage] = (
         code="groundup.corpus.build",
         settings=lambda recipe: recipe.corpus,
         files=lambda recipe: find_files(recipe.corpus.path) if recipe.corpus.path else (),
-        run=lambda recipe, run: corpus.build(recipe.corpus, run / "corpus", recipe.seed),
+        run=lambda recipe, run: build_corpus(recipe.corpus, run / "corpus", recipe.seed),
     ),
     Stage(
         "tokenizer",
         needs=("corpus",),
         code="groundup.tokenizer.build",
         settings=lambda recipe: recipe.tokenizer,
-        run=lambda recipe, run: tokenizer.build(recipe.tokenizer, run / "corpus", run / "tokenizer", recipe.seed),
+        run=lambda recipe, run: build_tokenizer(recipe.tokenizer, run / "corpus", run / "tokenizer", recipe.seed),
     ),
     Stage(
         "pretrain",
         needs=("corpus", "tokenizer"),
         code="groundup.pretraining.build",
         settings=lambda recipe: {"model": recipe.model, "pretrain": recipe.pretrain},
-        run=lambda recipe, run: pretraining.build(recipe.model, recipe.pretrain, run, recipe.seed),
+        run=lambda recipe, run: build_base_model(recipe.model, recipe.pretrain, run, recipe.seed),
     ),
     Stage(
         "sft",
         needs=("corpus", "pretrain"),
         code="groundup.posttraining.sft",
         settings=lambda recipe: recipe.sft,
-        run=lambda recipe, run: sft.build(recipe.sft, run, recipe.seed),
+        run=lambda recipe, run: build_sft(recipe.sft, run, recipe.seed),
     ),
     Stage(
         "dpo",
         needs=("corpus", "sft"),
         code="groundup.posttraining.dpo",
         settings=lambda recipe: recipe.dpo,
-        run=lambda recipe, run: dpo.build(recipe.dpo, run, recipe.seed),
+        run=lambda recipe, run: build_dpo(recipe.dpo, run, recipe.seed),
     ),
     Stage(
         "grpo",
         needs=("corpus", "dpo"),
         code="groundup.posttraining.grpo",
         settings=lambda recipe: recipe.grpo,
-        run=lambda recipe, run: grpo.build(recipe.grpo, run, recipe.seed),
+        run=lambda recipe, run: build_grpo(recipe.grpo, run, recipe.seed),
     ),
     Stage(
         "evaluate",
         needs=("corpus", "tokenizer", *TRAINED),
         code="groundup.evaluation.evaluate",
         settings=lambda recipe: recipe.evaluate,
-        run=lambda recipe, run: evaluation.build(recipe.evaluate, run, recipe.seed),
+        run=lambda recipe, run: build_evaluation(recipe.evaluate, run, recipe.seed),
     ),
     Stage(
         "report",
         needs=("corpus", "tokenizer", *TRAINED, "evaluate"),
         code="groundup.report.build",
         settings=lambda recipe: recipe.report,
-        run=lambda recipe, run: report.build(recipe.report, run, run / "report"),
+        run=lambda recipe, run: build_report(recipe.report, run, run / "report"),
     ),
 )
 

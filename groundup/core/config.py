@@ -7,6 +7,9 @@ and a typo in either is refused with a suggestion.
 import dataclasses
 import difflib
 import io
+import itertools
+import json
+import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -48,25 +51,33 @@ def parse(kind: type[Config], default: Config, options: Sequence[str], program: 
         where: what the options come from, for error messages.
 
     Raises:
-        UsageError: an unknown key (with a suggestion) or a value of the wrong kind.
+        UsageError: an unknown key (with a suggestion), a value of the wrong kind or one that the dataclass refuses.
         SystemExit: after printing ``--help``.
     """
-    _refuse_unknown_keys(kind, options, where)
+    words = list(_checked(kind, options, where))
     heard = io.StringIO()
-    wants_help = any(word in HELP_FLAGS for word in options)
+    wants_help = any(word in HELP_FLAGS for word in words)
     try:
         if wants_help:
-            return tyro.cli(kind, default=default, args=list(options), prog=program)
+            return tyro.cli(kind, default=default, args=words, prog=program)
         with redirect_stderr(heard), redirect_stdout(heard):
-            return tyro.cli(kind, default=default, args=list(options), prog=program)
+            config = tyro.cli(kind, default=default, args=words, prog=program)
     except SystemExit as error:
         if wants_help:
             raise
         raise UsageError(f"{where}: {_complaint(heard.getvalue())}; `{program} --help` explains every key") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    _refuse_non_finite(config, where)
+    return config
 
 
 def from_table(kind: type[Config], default: Config, table: dict[str, Any], where: str) -> Config:
     """``default`` with the nested ``table`` of a TOML file applied, by the same parser as the command line."""
+    sections = sorted({key[:place] for key, _ in keys_of(kind) for place, sign in enumerate(key) if sign == "."})
+    for section in _empty_sections(table):
+        if section not in sections:
+            raise UsageError(f"{where}: unknown section {section}{_hint(section, sections)}")
     return parse(kind, default, list(_flatten(table)), "groundup run", where)
 
 
@@ -108,8 +119,8 @@ def _toml_value(value: Any) -> str:
         return repr(value)
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{escaped}"'
+    # A JSON string is a TOML string, but for the one control character that JSON leaves as it is.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -117,48 +128,95 @@ def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
         name = f"{prefix}{key.replace('_', '-')}"
         if isinstance(value, dict):
             yield from _flatten(value, name + ".")
-        elif isinstance(value, bool):
-            yield f"--{name}" if value else _negated(name)
         elif isinstance(value, list):
             yield from (f"--{name}", *(str(item) for item in value))
         else:
-            yield from (f"--{name}", str(value))
+            yield f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
-def _negated(name: str) -> str:
-    section, _, key = name.rpartition(".")
-    return f"--{section}.no-{key}" if section else f"--no-{key}"
+def _empty_sections(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            name = f"{prefix}{key.replace('_', '-')}"
+            yield from _empty_sections(value, name + ".") if value else (name,)
 
 
-def keys_of(kind: Any, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a dataclass, as the command line spells it."""
-    hints = {field.name: field.type for field in dataclasses.fields(kind)}
-    for name, hint in hints.items():
-        key = f"{prefix}{name.replace('_', '-')}"
-        if dataclasses.is_dataclass(hint):
-            yield from keys_of(hint, key + ".")
+def keys_of(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key of a dataclass, as the command line spells it, and its type."""
+    for field in dataclasses.fields(kind):
+        key = f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(field.type):
+            yield from keys_of(field.type, key + ".")
         else:
-            yield key
-            if hint is bool:
-                yield _negated(key).removeprefix("--")
+            yield key, field.type
 
 
-def _refuse_unknown_keys(kind: Any, options: Sequence[str], where: str) -> None:
-    known = list(keys_of(kind))
-    for word in options:
+def _checked(kind: Any, options: Sequence[str], where: str) -> Iterator[str]:
+    """The options for the parser: unknown keys refused, ``--key=false`` and ``--key true`` made flags."""
+    keys = dict(keys_of(kind))
+    flags = {key: (f"--{key}", f"--{_negated(key)}") for key, hint in keys.items() if hint is bool}
+    known = [*keys, *(_negated(key) for key in flags)]
+    words = list(options)
+    while words:
+        word = words.pop(0)
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{where}: {word!r} is not valid Unicode; use another name") from error
+        name, equals, value = word.partition("=")
+        key = name.removeprefix("--").replace("_", "-")
         if not word.startswith("--") or word in HELP_FLAGS:
-            continue
-        key = word[2:].split("=", 1)[0].replace("_", "-")
-        if key in known:
-            continue
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-        tail = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-        hint = f"; did you mean --{(close or tail)[0]}?" if close or tail else "; `groundup run --help` lists all keys"
-        raise UsageError(f"{where}: unknown key {word.split('=', 1)[0]}{hint}")
+            yield word
+        elif key not in known:
+            raise UsageError(f"{where}: unknown key {key}{_hint(key, known)}")
+        elif key not in flags:
+            yield word
+        else:
+            if not equals:
+                value = words.pop(0) if words and words[0].lower() in ("true", "false") else "true"
+            if value.lower() not in ("true", "false"):
+                raise UsageError(f"{where}: {key} is {value!r}; it must be true or false")
+            yield flags[key][value.lower() == "false"]
+
+
+def _negated(key: str) -> str:
+    section, dot, name = key.rpartition(".")
+    return f"{section}{dot}no-{name}"
+
+
+def _hint(key: str, known: Sequence[str]) -> str:
+    """What an unknown key was probably meant to be: in its own section, by its name, or by its whole spelling."""
+    section, _, name = key.rpartition(".")
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    meant = [siblings[match] for match in difflib.get_close_matches(name, siblings, n=1)]
+    namesakes = [other for other in known if other.rpartition(".")[2] == name]
+    meant = meant or difflib.get_close_matches(key, namesakes, n=1, cutoff=0)
+    meant = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    return f"; did you mean {meant[0]}?" if meant else "; `groundup run --help` lists all keys"
+
+
+def _refuse_non_finite(config: Any, where: str, prefix: str = "") -> None:
+    """NaN and infinity parse as numbers and pass most comparisons; no key means them."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        key = f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            _refuse_non_finite(value, where, key + ".")
+        elif any(isinstance(item, float) and not math.isfinite(item) for item in _items(value)):
+            raise UsageError(f"{where}: {key} is {value}; it must be a finite number")
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _complaint(output: str) -> str:
-    """The sentence of the parser's message, without its frame."""
-    lines = [line.strip("│╭╮╰╯─ \t") for line in output.splitlines()]
-    sentences = [line for line in lines if line and not line.startswith(("Parsing error", "For full helptext"))]
-    return " ".join(sentences[:3]) or "the options cannot be parsed"
+    """The sentence of the parser's message, without its frame: what stands between the first two rules."""
+    lines = [line.strip("│╭╮╰╯ 	") for line in output.splitlines()]
+    blocks = [
+        " ".join(group)
+        for is_rule, group in itertools.groupby(filter(None, lines), lambda line: not line.strip("─-"))
+        if not is_rule
+    ]
+    sentence = blocks[min(1, len(blocks) - 1)] if blocks else "the options cannot be parsed"
+    return sentence.replace("Unrecognized options:", "unexpected").rstrip(".")

@@ -19,9 +19,8 @@ from groundup.core.errors import ArtifactError, StorageError
 #: Temporary names start with this, so that a later run can recognise and remove leftovers.
 TEMPORARY_PREFIX = ".incomplete-"
 
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EIO}
-_REFUSED |= {errno.ENAMETOOLONG, getattr(errno, "ELOOP", errno.EIO)}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EIO)
 
 
 @contextlib.contextmanager

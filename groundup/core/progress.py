@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 def quantity(value: float) -> str:
     """A short human number: ``1234567`` → ``1.23M``."""
     # The limits are where three digits round up to the unit: 999.6k is 1M.
-    for limit, unit, suffix in ((9.995e8, 1e9, "G"), (9.995e5, 1e6, "M"), (9.9995e3, 1e3, "k")):
+    for limit, unit, suffix in ((9.995e8, 1e9, "G"), (9.995e5, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= limit:
             scaled = value / unit
             return f"{scaled:.3g}{suffix}" if abs(scaled) < 999.5 else f"{scaled:.0f}{suffix}"

@@ -39,6 +39,7 @@ from groundup.core.progress import duration, say
 MANIFEST = "manifest.json"
 STARTED = "started.json"
 SUPERSEDED = "superseded"
+OWNER = ".owner.json"
 
 
 @dataclass(frozen=True)
@@ -68,31 +69,67 @@ def execute(stages: Sequence[Stage], recipe: Any, seed: int, out: Path, only: st
     """
     with locked(out):
         remove_leftovers(out)
-        write_text(out / "recipe.toml", to_toml(recipe))
-        identities: dict[str, str] = {}
+        # All identities at once: a source file edited during a long run must not end up in a later stage's.
+        fingerprints: dict[str, dict[str, Any]] = {}
         for stage in stages:
-            fingerprint = _fingerprint(stage, recipe, seed, identities)
-            identities[stage.name] = fingerprint["identity"]
-            if only is not None and stage.name != only:
-                continue
-            missing = [name for name in stage.needs if only and not (out / name / MANIFEST).exists()]
-            if missing:
-                raise ArtifactError(f"{stage.name} needs the results of {missing[0]}; run `groundup run` first")
-            _bring_up_to_date(stage, recipe, seed, out, fingerprint)
+            identities = {name: fingerprints[name]["identity"] for name in stage.needs}
+            fingerprints[stage.name] = _fingerprint(stage, recipe, seed, identities)
+        if only is not None:
+            stages = [stage for stage in stages if stage.name == only]
+            for name in stages[0].needs:
+                _require(out / name, fingerprints[name], only)
+        write_text(out / "recipe.toml", to_toml(recipe))
+        for stage in stages:
+            _bring_up_to_date(stage, recipe, seed, out, fingerprints[stage.name])
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished stage; None if the stage is not finished.
+
+    Raises:
+        ArtifactError: it is damaged, or no manifest.
+    """
+    keys = ("identity", "inputs", "config", "code_version", "seed", "seconds", "peak_memory_bytes", "metrics")
+    return _read_record(folder / MANIFEST, (*keys, "artifacts"))
+
+
+def _read_record(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict) or not record.keys() >= set(keys):
+        raise ArtifactError(f"{path} was not written by a run; delete it and run again")
+    return record
+
+
+def _require(folder: Path, fingerprint: dict[str, Any], by: str) -> None:
+    """Refuse to work on results that are missing, damaged, or of other settings than these."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ArtifactError(f"{by} needs the results of {folder.name}; run `groundup run` first")
+    if manifest["identity"] != fingerprint["identity"]:
+        raise ArtifactError(
+            f"{by} needs {folder.name}, which {_difference(manifest, fingerprint)}; "
+            f"run `groundup run` with these options, or give {by} the options of that run"
+        )
+    verify_artifacts(folder, manifest)
 
 
 def _bring_up_to_date(stage: Stage, recipe: Any, seed: int, out: Path, fingerprint: dict[str, Any]) -> None:
     folder = out / stage.name
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    manifest = read_manifest(folder)
     if manifest is not None and manifest["identity"] == fingerprint["identity"]:
         verify_artifacts(folder, manifest)
         say(f"✓ {stage.name}: up to date")
         return
-    started = read_json(folder / STARTED) if (folder / STARTED).exists() else None
+    started = _read_record(folder / STARTED, ("identity", "inputs", "config", "seed", "started", "seconds_before"))
     previous = manifest or started
     if previous is not None and previous["identity"] != fingerprint["identity"]:
         moved = _supersede(out, folder)
         say(f"↻ {stage.name}: {_difference(previous, fingerprint)}; the earlier result is kept in {moved}")
+    elif previous is None and folder.is_dir() and any(folder.iterdir()):
+        moved = _supersede(out, folder)
+        say(f"↻ {stage.name}: its folder held files of unknown origin; they are kept in {moved}")
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if started is not None and started["identity"] == fingerprint["identity"]:
@@ -154,12 +191,12 @@ def locked(out: Path) -> Iterator[None]:
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(out / ".lock")
-        owner = out / ".owner.json"
+        owner = out / OWNER
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
             who = "another process"
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # it may not have said yet who it is
                 held = read_json(owner)
                 who = f"process {held['pid']} on {held['host']} (`{held['command']}`, since {held['since']})"
             raise RunLockedError(f"{out} is in use by {who}; wait for it, or choose another --out") from error
@@ -177,6 +214,14 @@ def locked(out: Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def is_running(out: Path) -> bool:
+    """Whether a process of this machine says that it works in the run directory, and lives."""
+    with contextlib.suppress(ArtifactError, LookupError, TypeError):
+        held = read_json(out / OWNER)
+        return bool(held["host"] == platform.node() and psutil.pid_exists(held["pid"]))
+    return False
 
 
 def environment() -> dict[str, Any]:
@@ -204,7 +249,7 @@ def _processor_name() -> str:
 
 
 def _fingerprint(stage: Stage, recipe: Any, seed: int, identities: dict[str, str]) -> dict[str, Any]:
-    inputs = {name: identities[name] for name in stage.needs}
+    inputs = dict(identities)
     for path in stage.files(recipe):
         inputs[str(path)] = sha256_of(path)
     parts = {
@@ -221,7 +266,10 @@ def _fingerprint(stage: Stage, recipe: Any, seed: int, identities: dict[str, str
 
 @cache
 def code_version(module: str) -> str:
-    """Hash of a module's source and of every module of this package that it imports, however far down."""
+    """Hash of a module's source and of every module of this package that it imports, however far down.
+
+    What lies beside them and is no Python, such as the templates of the report, counts as well.
+    """
     root = Path(groundup.__file__).parent
     seen: dict[str, Path] = {}
     waiting = [module]
@@ -240,6 +288,9 @@ def code_version(module: str) -> str:
                 waiting.extend(f"{node.module}.{alias.name}" for alias in node.names)
             elif isinstance(node, ast.Import):
                 waiting.extend(alias.name for alias in node.names if alias.name.startswith("groundup."))
+    for folder in {path.parent for path in seen.values()}:
+        data = (path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc"))
+        seen |= {path.relative_to(root).as_posix(): path for path in data}
     digest = hashlib.sha256()
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + seen[name].read_bytes() + b"\0")
@@ -247,9 +298,9 @@ def code_version(module: str) -> str:
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Why a stage runs again, in words."""
-    changed = sorted(name for name in now["inputs"] if before["inputs"].get(name) != now["inputs"][name])
-    if changed:
+    """Why a result no longer holds, in words."""
+    names = sorted(before["inputs"].keys() | now["inputs"].keys())
+    if changed := [name for name in names if before["inputs"].get(name) != now["inputs"].get(name)]:
         return f"runs again because {changed[0]} changed"
     old, new = dict(_leaves(before["config"])), dict(_leaves(now["config"]))
     for key, value in new.items():

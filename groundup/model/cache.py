@@ -58,8 +58,10 @@ class KVCache:
         capacity = max(self.capacity, other.capacity)
 
         def together(mine: Tensor, theirs: Tensor) -> Tensor:
-            grown = [torch.nn.functional.pad(t, (0, 0, 0, capacity - t.shape[2])) for t in (mine, theirs)]
-            return torch.cat(grown)
+            both = mine.new_zeros(len(mine) + len(theirs), mine.shape[1], capacity, mine.shape[3])
+            both[: len(mine), :, : mine.shape[2]] = mine
+            both[len(mine) :, :, : theirs.shape[2]] = theirs
+            return both
 
         return KVCache(
             [together(a, b) for a, b in zip(self.keys, other.keys, strict=True)],
