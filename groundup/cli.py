@@ -3,17 +3,21 @@
 People read stderr, programs read stdout. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 """
 
+import contextlib
 import difflib
+import errno
+import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import groundup
-from groundup.core.errors import GroundupError, StorageError, UsageError
+from groundup.core.errors import DataError, GroundupError, UsageError
+from groundup.core.progress import say
 
 USAGE = """\
 groundup {version}: build a large language model from the ground up
@@ -32,6 +36,7 @@ groundup {version}: build a large language model from the ground up
 """
 
 STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluate", "report")
+_CONTINUED = [["run"], *([name] for name in STAGE_NAMES)]
 
 
 @dataclass(frozen=True)
@@ -47,24 +52,57 @@ class ServeOptions:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with _usable_streams():
+        try:
+            code = _dispatch(words)
+            sys.stdout.flush()
+            return code
+        except GroundupError as error:
+            return _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                say("")  # the terminal has put ^C on the line
+            remedy = "; the same command continues where it was" if words[:1] in _CONTINUED else ""
+            return _fail(f"interrupted{remedy}", 130)
+        except BrokenPipeError:  # the reader of our output left, as `| head` does
+            return 0
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return _fail("no space left on the disk for the output; free some, then run the same command again", 1)
+            return _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}", 1)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _means_no_memory(error):
+                raise
+            return _fail("out of memory; lower the rows of the stage (such as pretrain.rows) or the model's size", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    """Tell the error in one line."""
+    say("groundup: " + " ".join(message.split()))
+    return code
+
+
+def _means_no_memory(error: RuntimeError) -> bool:
+    """PyTorch has no error of its own for this on every device; it says it in words."""
+    return any(words in str(error) for words in ("out of memory", "allocate memory", "calculation overflowed"))
+
+
+@contextlib.contextmanager
+def _usable_streams() -> Iterator[None]:
+    """Output that cannot be written ends quietly, and a character that the terminal lacks becomes a ``?``."""
+    if sys.stdout is None or sys.stderr is None or sys.stdin is None:  # closed by whoever started us
+        nowhere = open(os.devnull, "r+", encoding="utf-8")  # noqa: PTH123, SIM115
+        sys.stdin, sys.stdout, sys.stderr = (stream or nowhere for stream in (sys.stdin, sys.stdout, sys.stderr))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
-        return _dispatch(words)
-    except GroundupError as error:
-        print(f"groundup: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\ngroundup: interrupted; the same command continues where it was", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        failure = StorageError(f"{error.filename or 'the operating system'}: {error.strerror or error}")
-        print(f"groundup: {failure}", file=sys.stderr)
-        return failure.exit_code
-    except MemoryError:
-        print("groundup: out of memory; lower pretrain.rows or the model's size", file=sys.stderr)
-        return 1
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:  # what is left in the buffer would only fail again when Python ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _dispatch(words: list[str]) -> int:
@@ -78,9 +116,13 @@ def _dispatch(words: list[str]) -> int:
         "serve": _serve,
         "fetch": _fetch,
     }
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES)), end="")
-        return 0 if words else 2
+    usage = USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES))
+    if not words:
+        print(usage, end="", file=sys.stderr)
+        return UsageError.exit_code
+    if words[0] in ("-h", "--help", "help"):
+        print(usage, end="")
+        return 0
     if words[0] in ("-V", "--version"):
         print(groundup.__version__)
         return 0
@@ -101,8 +143,8 @@ def _run(words: list[str], only: str | None = None) -> int:
     from groundup.pipeline import STAGES
     from groundup.recipes import Recipe, load, with_absolute_paths
 
-    name, words = _positional(words, "quickstart")
-    given_out, options = _take_option(words, "--out")
+    given_out, words = _take_option(words, "--out")
+    name, options = _positional(words, "quickstart")
     out = Path(given_out or Path("runs") / Path(name).stem)
     program = f"groundup {only or 'run'} {name}"
     recipe = with_absolute_paths(parse(Recipe, load(name), options, program, "command line"))
@@ -118,8 +160,6 @@ def _one_stage(name: str) -> Callable[[list[str]], int]:
 
 def _summary(out: Path) -> None:
     """The table at the end of a run, on stderr, and the path of the PDF on stdout."""
-    from groundup.core.progress import say
-
     _print_status(out)
     say(f"\nTalk with it: groundup chat {out}\nRead the whole story:")
     print(out / "report" / "report.pdf")
@@ -131,29 +171,34 @@ def _print_status(out: Path) -> None:
 
     from groundup.core.files import read_json
     from groundup.core.progress import duration
+    from groundup.core.run import is_running, read_manifest, verify_artifacts
     from groundup.evaluation.evaluate import STAGES as TRAINED
     from groundup.evaluation.evaluate import table
     from groundup.pipeline import STAGES
 
     console = Console(stderr=True)
+    running = is_running(out)
     stages = Table("stage", "time", "memory", "what came out", title=str(out), title_justify="left", box=None)
     for stage in STAGES:
-        path = out / stage.name / "manifest.json"
-        if not path.exists():
-            state = "interrupted" if (out / stage.name / "started.json").exists() else "not yet"
-            stages.add_row(stage.name, "", "", state)
+        folder = out / stage.name
+        manifest = read_manifest(folder)
+        if manifest is None:
+            begun = "running" if running else "interrupted"
+            stages.add_row(stage.name, "", "", begun if (folder / "started.json").exists() else "not yet")
             continue
-        manifest = read_json(path)
         figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in manifest["metrics"].items())
         memory = f"{manifest['peak_memory_bytes'] / 1e6:.0f} MB"
         stages.add_row(stage.name, duration(manifest["seconds"]), memory, figures)
-    console.print(stages)
-    results = out / "evaluate" / "results.json"
-    if results.exists():
+    shown = [stages]
+    if manifest := read_manifest(out / "evaluate"):
+        verify_artifacts(out / "evaluate", manifest)
         scores = Table("", "chance", *TRAINED, title="held-out scores [95 % interval]", title_justify="left", box=None)
-        for row in table(read_json(results)):
+        for row in table(read_json(out / "evaluate" / "results.json")):
             scores.add_row(*row)
-        console.print(scores)
+        shown.append(scores)
+    with console.capture() as drawn:
+        console.print(*shown)
+    say(drawn.get().rstrip())
 
 
 def _short(value: float) -> str:
@@ -163,6 +208,8 @@ def _short(value: float) -> str:
 def _recipes(words: list[str]) -> int:
     from groundup.recipes import load, shipped
 
+    if _asks_help(words, "recipes: the recipes that come with the package and what each is for"):
+        return 0
     _no_more(words)
     for name in shipped():
         print(f"{name:12}  {load(name).description}")
@@ -170,9 +217,11 @@ def _recipes(words: list[str]) -> int:
 
 
 def _status(words: list[str]) -> int:
-    from groundup.core.files import read_json
+    from groundup.core.run import read_manifest
     from groundup.pipeline import STAGES
 
+    if _asks_help(words, "status [DIR] [--json]: what a run has done; --json prints the manifests of its stages"):
+        return 0
     as_json = "--json" in words
     name, rest = _positional([word for word in words if word != "--json"], "runs/quickstart")
     _no_more(rest)
@@ -180,8 +229,7 @@ def _status(words: list[str]) -> int:
     if not (out / "recipe.toml").is_file():
         raise UsageError(f"{out} is not a run directory (it has no recipe.toml); give the --out of a run")
     if as_json:
-        manifests = {stage.name: out / stage.name / "manifest.json" for stage in STAGES}
-        print(json.dumps({key: read_json(path) if path.exists() else None for key, path in manifests.items()}))
+        print(json.dumps({stage.name: read_manifest(out / stage.name) for stage in STAGES}))
     else:
         _print_status(out)
     return 0
@@ -207,15 +255,24 @@ def _generate(words: list[str]) -> int:
     from groundup.inference import Engine, Sampling
 
     path, words = _model_argument(words, "generate")
-    prompt, words = _positional(words, None)
+    prompt, words = _positional(words, None)  # none: from standard input
     default = Sampling(temperature=0.8, max_tokens=128)
     sampling = parse(Sampling, default, words, "groundup generate MODEL PROMPT", "command line")
     model, tokenizer = _open_model(path)
     document = tokenizer.special_tokens["<|document|>"]
-    text = sys.stdin.read() if prompt is None and not sys.stdin.isatty() else prompt or ""
+    text = _read_stdin() if prompt is None and not sys.stdin.isatty() else prompt or ""
     [completion] = Engine(model, frozenset({document})).generate([[document, *tokenizer.encode(text)]], sampling)
     print(text + tokenizer.decode(completion.ids))
     return 0
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input is not {error.encoding} text (byte {error.start}); convert it first"
+        ) from error
 
 
 def _serve(words: list[str]) -> int:
@@ -261,15 +318,25 @@ def _positional(words: list[str], default: str | None) -> tuple[Any, list[str]]:
 
 
 def _take_option(words: list[str], name: str) -> tuple[str | None, list[str]]:
-    """Take ``name value`` or ``name=value`` out of the words."""
-    for place, word in enumerate(words):
-        if word == name:
-            if place + 1 == len(words):
-                raise UsageError(f"{name} needs a value")
-            return words[place + 1], words[:place] + words[place + 2 :]
+    """Take every ``name value`` or ``name=value`` out of the words; the last one counts."""
+    value, rest, waiting = None, list[str](), list(words)
+    while waiting:
+        word = waiting.pop(0)
         if word.startswith(f"{name}="):
-            return word.split("=", 1)[1], words[:place] + words[place + 1 :]
-    return None, words
+            value = word.split("=", 1)[1]
+        elif word != name:
+            rest.append(word)
+        elif waiting and not waiting[0].startswith("--"):
+            value = waiting.pop(0)
+        else:
+            raise UsageError(f"{name} needs a value")
+    return value, rest
+
+
+def _asks_help(words: list[str], help_text: str) -> bool:
+    if asks := any(word in ("-h", "--help") for word in words):
+        print(f"groundup {help_text}")
+    return asks
 
 
 def _no_more(words: list[str]) -> None:

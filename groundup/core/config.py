@@ -173,7 +173,7 @@ def _checked(kind: Any, options: Sequence[str], where: str) -> Iterator[str]:
             yield word
         else:
             if not equals:
-                value = words.pop(0) if words and words[0].lower() in ("true", "false") else "true"
+                value = words.pop(0) if words and not words[0].startswith("-") else "true"
             if value.lower() not in ("true", "false"):
                 raise UsageError(f"{where}: {key} is {value!r}; it must be true or false")
             yield flags[key][value.lower() == "false"]
@@ -191,7 +191,8 @@ def _hint(key: str, known: Sequence[str]) -> str:
     meant = [siblings[match] for match in difflib.get_close_matches(name, siblings, n=1)]
     namesakes = [other for other in known if other.rpartition(".")[2] == name]
     meant = meant or difflib.get_close_matches(key, namesakes, n=1, cutoff=0)
-    meant = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    if not siblings:  # of two keys in one section, too much is alike
+        meant = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     return f"; did you mean {meant[0]}?" if meant else "; `groundup run --help` lists all keys"
 
 

@@ -109,8 +109,8 @@ def _require(folder: Path, fingerprint: dict[str, Any], by: str) -> None:
         raise ArtifactError(f"{by} needs the results of {folder.name}; run `groundup run` first")
     if manifest["identity"] != fingerprint["identity"]:
         raise ArtifactError(
-            f"{by} needs {folder.name}, which {_difference(manifest, fingerprint)}; "
-            f"run `groundup run` with these options, or give {by} the options of that run"
+            f"{by} needs {folder.name}, which must run again because {_difference(manifest, fingerprint)}; "
+            f"use `groundup run` with these options, or give {by} those of the earlier run"
         )
     verify_artifacts(folder, manifest)
 
@@ -126,7 +126,8 @@ def _bring_up_to_date(stage: Stage, recipe: Any, seed: int, out: Path, fingerpri
     previous = manifest or started
     if previous is not None and previous["identity"] != fingerprint["identity"]:
         moved = _supersede(out, folder)
-        say(f"↻ {stage.name}: {_difference(previous, fingerprint)}; the earlier result is kept in {moved}")
+        reason = _difference(previous, fingerprint)
+        say(f"↻ {stage.name}: runs again because {reason}; the earlier result is kept in {moved}")
     elif previous is None and folder.is_dir() and any(folder.iterdir()):
         moved = _supersede(out, folder)
         say(f"↻ {stage.name}: its folder held files of unknown origin; they are kept in {moved}")
@@ -301,14 +302,14 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Why a result no longer holds, in words."""
     names = sorted(before["inputs"].keys() | now["inputs"].keys())
     if changed := [name for name in names if before["inputs"].get(name) != now["inputs"].get(name)]:
-        return f"runs again because {changed[0]} changed"
+        return f"{changed[0]} changed"
     old, new = dict(_leaves(before["config"])), dict(_leaves(now["config"]))
     for key, value in new.items():
         if old.get(key) != value:
-            return f"runs again because {key} changed from {old.get(key)} to {value}"
+            return f"{key} changed from {old.get(key)} to {value}"
     if before["seed"] != now["seed"]:
-        return f"runs again because the seed changed from {before['seed']} to {now['seed']}"
-    return "runs again because the program changed"
+        return f"the seed changed from {before['seed']} to {now['seed']}"
+    return "the program changed"
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -279,7 +279,7 @@ def _conversations(
                 seed=derive_seed(seed, config.sampling.seed, title, turn),
             )
             [completion] = engine.generate([prompt], sampling)
-            messages.append(Message("assistant", tokenizer.decode(completion.ids)))
+            messages.append(Message("assistant", template.text(completion.ids)))
         return {"title": title, "messages": Conversation(tuple(messages)).to_json()}
 
     def held_out(family: str) -> list[str]:

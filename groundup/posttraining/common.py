@@ -9,7 +9,7 @@ from groundup.corpus import read_documents
 from groundup.dataloader.packing import Masked
 from groundup.inference import Completion, Engine, Sampling
 from groundup.model import Transformer
-from groundup.tasks import Grade, Material, Problem, Split, TaskMixture, grade
+from groundup.tasks import TRAINING_WEIGHTS, Grade, Material, Problem, Split, TaskMixture, grade
 from groundup.tokenizer import BytePairTokenizer, ChatTemplate
 from groundup.training import find_checkpoint, load_model
 
@@ -69,7 +69,7 @@ def answer(
     template = ChatTemplate(tokenizer)
     prompts = [template.prompt(problem.conversation.prompt) for problem in problems]
     completions = engine.generate(prompts, sampling, progress)
-    texts = [tokenizer.decode(completion.ids) for completion in completions]
+    texts = [template.text(completion.ids) for completion in completions]
     return [Answer(*parts) for parts in zip(problems, completions, texts, strict=True)]
 
 
@@ -81,5 +81,5 @@ def masked(given: Answer, template: ChatTemplate) -> Masked:
 
 
 def mixture(run: Path, split: Split, seed: int, **options: float) -> TaskMixture:
-    """The run's problems of one split."""
-    return TaskMixture(split, seed, read_material(run), **options)  # type: ignore[arg-type]
+    """The run's problems of one split, in training's proportions."""
+    return TaskMixture(split, seed, read_material(run), TRAINING_WEIGHTS, **options)  # type: ignore[arg-type]

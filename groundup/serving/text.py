@@ -7,6 +7,7 @@ are spread over several tokens waits until it is whole, and what may be the begi
 import codecs
 from collections.abc import Sequence
 
+from groundup.tokenizer.chat import SPACE
 from groundup.tokenizer.protocol import Tokenizer
 
 
@@ -20,13 +21,14 @@ class TextStream:
             stops: the text ends before the first of these strings.
         """
         self.text = ""
-        """Everything handed out so far."""
+        """Everything handed out so far, without the space that the chat template puts before a turn."""
         self.stopped = False
         """A stop string was met; nothing follows."""
         self._tokenizer = tokenizer
         self._stops = [stop for stop in stops if stop]
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
+        self._begun = False
 
     def push(self, token: int) -> str:
         """The text that this token completes; often empty."""
@@ -39,6 +41,9 @@ class TextStream:
     def _hand_out(self, new: str, final: bool) -> str:
         if self.stopped:
             return ""
+        if new and not self._begun:
+            self._begun = True
+            new = new.removeprefix(SPACE)
         pending = self._held + new
         met = [place for stop in self._stops if (place := pending.find(stop)) >= 0]
         if met:

@@ -6,11 +6,12 @@ A corpus's own words and verses enter (:class:`Material`); conversations with a 
 
 from groundup.tasks.conversation import Conversation, Message, Role
 from groundup.tasks.material import Material
-from groundup.tasks.mixture import FAMILIES, TaskMixture
+from groundup.tasks.mixture import FAMILIES, TRAINING_WEIGHTS, TaskMixture
 from groundup.tasks.problem import Grade, Problem, Split, Task, grade, normalise, reward, split_of
 
 __all__ = [
     "FAMILIES",
+    "TRAINING_WEIGHTS",
     "Conversation",
     "Grade",
     "Material",

@@ -1,4 +1,4 @@
-"""Addition and subtraction of numbers from 0 to 99, with results of at least 0.
+"""Addition of two numbers from 0 to 30, and subtraction with results in that range.
 
 The content is the fact a + b = c: the sum either way round and the two subtractions that undo it belong to the same
 split, so a held-out sum has never been seen in any form.
@@ -9,9 +9,9 @@ import random
 from groundup.tasks.material import Material
 from groundup.tasks.problem import Content, ContentSplit, Family, Wordings
 
-#: Largest summand, and how often: mostly small numbers, yet thousands of facts.
-LIMITS = (9, 20, 50, 99)
-LIMIT_WEIGHTS = (1, 3, 3, 3)
+#: Largest summand, and how often: mostly small numbers.
+LIMITS = (9, 20, 30)
+LIMIT_WEIGHTS = (2, 3, 2)
 #: Results are spread unevenly; one twentieth is about the share of the most frequent.
 CHANCE = 0.05
 
@@ -58,7 +58,7 @@ def _draw(rng: random.Random, material: Material, owner: ContentSplit) -> Conten
     limit = rng.choices(LIMITS, LIMIT_WEIGHTS)[0]
     a, b = rng.randint(0, limit), rng.randint(0, limit)
     key = ("sum", str(min(a, b)), str(max(a, b)))
-    if a + b <= 99 and rng.random() < 0.5:
+    if rng.random() < 0.5:
         return Content("subtract", key, {"a": str(a + b), "b": str(b)}, str(a), CHANCE)
     return Content("add", key, {"a": str(a), "b": str(b)}, str(a + b), CHANCE)
 

@@ -88,7 +88,7 @@ def word_key(word: str) -> tuple[str, ...]:
 
 def _draw_spelling(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
     word = frequent(rng, material.words)
-    return Content("spell", word_key(word), {"word": word}, "-".join(word), chance=0.0)
+    return Content("spell", word_key(word), {"word": word}, " ".join(word), chance=0.0)
 
 
 def _draw_counting(rng: random.Random, material: Material, owner: ContentSplit) -> Content:

@@ -1,18 +1,20 @@
 """Problems about a short list of words or numbers: sorting, copying, reversing, comparing.
 
 The content is the multiset of the items: a list sorted in training is not compared, copied or met in another
-order in the test. Lists are written ``apple, king, tree`` in questions and answers alike.
+order in the test. Lists are written ``apple king tree`` in questions and answers alike, and are made of the corpus's
+most frequent words: each is one token or two, so that the problem is about the list and not about its words.
 """
 
 import math
 import random
 from collections.abc import Sequence
 
-from groundup.tasks.letters import frequent
 from groundup.tasks.material import Material
 from groundup.tasks.problem import Content, ContentSplit, Family, Wordings
 
 LARGEST_NUMBER = 99
+#: How many of the corpus's words, from the most frequent on, occur in lists.
+LIST_WORDS = 500
 #: Share of word lists whose first letters differ, which makes their alphabetical order easier to see.
 EASY_SHARE = 0.75
 
@@ -150,7 +152,7 @@ def _words(rng: random.Random, material: Material, count: int) -> list[str]:
     easy = rng.random() < EASY_SHARE
     words: list[str] = []
     while len(words) < count:
-        word = frequent(rng, material.words)
+        word = rng.choice(material.words[:LIST_WORDS])
         if word not in words and not (easy and word[0] in {other[0] for other in words}):
             words.append(word)
     return words
@@ -167,7 +169,7 @@ def _key(items: Sequence[str]) -> tuple[str, ...]:
 
 
 def _listed(items: Sequence[str]) -> str:
-    return ", ".join(items)
+    return " ".join(items)
 
 
 def _order_chance(items: Sequence[str]) -> float:
@@ -177,21 +179,21 @@ def _order_chance(items: Sequence[str]) -> float:
 
 def _draw_sorting(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
     if rng.random() < 0.5:
-        kind, items = "words", _words(rng, material, rng.randint(3, 4))
+        kind, items = "words", _words(rng, material, 3)
         ordered = sorted(items)
     else:
-        kind, items = "numbers", _numbers(rng, rng.randint(3, 5))
+        kind, items = "numbers", _numbers(rng, rng.randint(3, 4))
         ordered = sorted(items, key=int)
     return Content(kind, _key(items), {"items": _listed(items)}, _listed(ordered), _order_chance(items))
 
 
 def _draw_copying(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
-    items = _words(rng, material, rng.randint(3, 5))
+    items = _words(rng, material, rng.randint(3, 4))
     return Content("copy", _key(items), {"items": _listed(items)}, _listed(items), _order_chance(items))
 
 
 def _draw_reversing(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
-    items = _words(rng, material, rng.randint(3, 5))
+    items = _words(rng, material, rng.randint(3, 4))
     return Content("reverse", _key(items), {"items": _listed(items)}, _listed(items[::-1]), _order_chance(items))
 
 
@@ -209,7 +211,7 @@ def _draw_comparison(rng: random.Random, material: Material, owner: ContentSplit
     else:
         items = _words(rng, material, 3)
         most, answer = rng.choice((("first", min(items)), ("last", max(items))))
-    slots = {"most": most, "items": _listed(items), "options": f"{_listed(items[:-1])} or {items[-1]}"}
+    slots = {"most": most, "items": _listed(items), "options": f"{', '.join(items[:-1])} or {items[-1]}"}
     return Content(kind, _key(items), slots, answer, chance=1 / 3)
 
 

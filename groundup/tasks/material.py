@@ -15,7 +15,7 @@ from groundup.tasks.fallback import COMMON_WORDS, NAMES, THINGS, VERSES
 #: Consecutive lines of verse, or consecutive short sentences.
 Passage = tuple[str, ...]
 
-PASSAGE_LINES = 4
+PASSAGE_LINES = 3
 LINE_CHARACTERS = (12, 40)
 MAX_WORDS = 3000
 MAX_PASSAGES = 4000
@@ -164,12 +164,12 @@ def _passages(lines: Iterable[str], accept: Callable[[str], bool]) -> list[Passa
 
 
 def _is_verse_line(line: str) -> bool:
-    """A capital at the start, at least three words, no heading, speaker or stage direction."""
+    """A capital at the start, at least three words, nothing in capitals, no heading, speaker or stage direction."""
     shortest, longest = LINE_CHARACTERS
     return (
         shortest <= len(line) <= longest
         and line.count(" ") >= 2
-        and not line.isupper()
+        and not any(word.isupper() and len(word) > 1 for word in line.split())
         and _VERSE_LINE.fullmatch(line) is not None
         and _LABEL.match(line) is None
     )

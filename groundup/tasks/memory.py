@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from groundup.tasks.arithmetic import ARITHMETIC
 from groundup.tasks.conversation import Message
 from groundup.tasks.fallback import COLOURS
-from groundup.tasks.letters import LETTERS, SPELLING, frequent
-from groundup.tasks.lists import COMPARISON, SORTING
+from groundup.tasks.letters import LETTERS, SPELLING
+from groundup.tasks.lists import COMPARISON, LIST_WORDS, SORTING
 from groundup.tasks.material import Material
 from groundup.tasks.problem import Content, ContentSplit, Family, Wordings, split_of
 
 #: What is talked about between telling and asking; all short.
 BETWEEN = (ARITHMETIC, SPELLING, LETTERS, SORTING, COMPARISON)
-TWO_TURNS_SHARE = 0.25
+TWO_TURNS_SHARE = 0.1
 #: Share of conversations that tell a second fact, which is not asked for.
 DISTRACTOR_SHARE = 0.25
 
@@ -46,7 +46,7 @@ FACTS: Mapping[str, Fact] = {
     "word": Fact(
         "the secret word",
         ('The secret word is "{value}".', 'Remember the secret word: "{value}".', 'My secret word is "{value}".'),
-        lambda material: material.words,
+        lambda material: material.words[:LIST_WORDS],
     ),
     "number": Fact(
         "my number",
@@ -93,7 +93,7 @@ WORDINGS = Wordings(
 
 def _value(rng: random.Random, kind: str, material: Material) -> str:
     """A value for this kind of fact."""
-    return frequent(rng, material.words) if kind == "word" else rng.choice(FACTS[kind].values(material))
+    return rng.choice(FACTS[kind].values(material))
 
 
 def _told(rng: random.Random, facts: Mapping[str, str]) -> list[Message]:

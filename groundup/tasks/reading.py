@@ -1,4 +1,4 @@
-"""Problems whose answer stands in the question: looking a fact up, and finding the next line of a verse.
+"""Problems whose answer stands in the question: looking a fact up, and finishing a line of verse.
 
 The content of a lookup is its set of facts, whatever their order and the question; that of a verse is the passage.
 """
@@ -57,29 +57,29 @@ LOOKUP_WORDINGS = {
 
 VERSE_WORDINGS = Wordings(
     seen=(
-        'Here are some lines:\n{lines}\nWhich line comes after "{line}"?',
-        'Read these lines:\n{lines}\nWhat comes after "{line}"?',
-        '{lines}\nWhich line comes after "{line}"?',
-        '{lines}\nTell me the line after "{line}".',
-        'Which line comes after "{line}"?\n{lines}',
-        'Read this:\n{lines}\nWhat is the next line after "{line}"?',
-        'Here are four lines:\n{lines}\nSay the line that comes after "{line}".',
-        'Listen:\n{lines}\nNow go on after "{line}".',
-        '{lines}\nI have read "{line}". What is the next line?',
-        'Tell me the line after "{line}".\n{lines}',
-        '{lines}\nGive me the line that comes next after "{line}".',
+        'Here are some lines:\n{lines}\nFinish the line "{start}".',
+        'Read these lines:\n{lines}\nHow does "{start}" go on?',
+        '{lines}\nFinish the line that begins with "{start}".',
+        '{lines}\nHow does the line "{start}" end?',
+        'Read this:\n{lines}\nWhat comes after "{start}"?',
+        'Here are three lines:\n{lines}\nGo on after "{start}".',
+        'Listen:\n{lines}\nNow finish "{start}".',
+        '{lines}\nWhat comes next after "{start}"?',
+        '{lines}\nTell me how "{start}" goes on.',
+        '{lines}\nPlease go on: "{start}"',
+        'Listen to these lines:\n{lines}\nSay what comes after "{start}".',
     ),
     held_out=(
-        'Here are four lines:\n{lines}\nTell me the next line after "{line}".',
-        '{lines}\nSay the line after "{line}".',
-        'What comes after "{line}"?\n{lines}',
-        'Listen:\n{lines}\nWhich line comes next after "{line}"?',
+        'Here are three lines:\n{lines}\nHow does "{start}" go on?',
+        '{lines}\nFinish the line "{start}".',
+        'Listen:\n{lines}\nWhat comes next after "{start}"?',
+        'Read these lines:\n{lines}\nNow go on after "{start}".',
     ),
 )
 
 
 def _draw_lookup(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
-    count = rng.randint(3, 4)
+    count = 3
     names, things = rng.sample(material.names, count), rng.sample(material.things, count)
     verbs, verb = rng.choice(VERBS)
     facts = [f"{name} {verbs} the {thing}." for name, thing in zip(names, things, strict=True)]
@@ -89,18 +89,22 @@ def _draw_lookup(rng: random.Random, material: Material, owner: ContentSplit) ->
     return Content(kind, ("facts", *sorted(facts)), slots, answer, chance=1 / count)
 
 
-def _draw_verse(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
+def _draw_verse(rng: random.Random, material: Material, owner: ContentSplit) -> Content | None:
     passages = {
         "train": material.train_verses,
         "validation": material.validation_verses,
         "test": material.test_verses,
     }
     lines = rng.choice(passages[owner])
-    asked = rng.randrange(len(lines) - 1)
-    # The quoted line loses its final punctuation, which would collide with that of the question.
-    slots = {"lines": "\n".join(lines), "line": lines[asked].rstrip(" ,;:.!?-")}
-    # Any other line could be the next one.
-    return Content("next", ("verse", *lines), slots, lines[asked + 1], chance=1 / (len(lines) - 1), owner=owner)
+    words = rng.choice(lines).split()
+    given = rng.randint(2, max(2, min(3, len(words) - 1)))
+    # The end loses its final punctuation, which is no part of the question.
+    slots = {"lines": "\n".join(lines), "start": " ".join(words[:given])}
+    answer = " ".join(words[given:]).rstrip(" ,;:.!?-")
+    if not answer or sum(line.startswith(slots["start"]) for line in lines) > 1:
+        return None
+    # The end of any of the lines could follow.
+    return Content("next", ("verse", *lines), slots, answer, chance=1 / len(lines), owner=owner)
 
 
 LOOKUP = Family("lookup", _draw_lookup, LOOKUP_WORDINGS)

@@ -1,9 +1,12 @@
 """The chat template: a conversation → token ids, and which of them the model learns to say.
 
-    <|document|><|system|>Be brief.<|end|><|user|>Hi<|end|><|assistant|>Hello<|end|>
+    <|document|><|system|> Be brief.<|end|><|user|> Hi<|end|><|assistant|> Hello<|end|>
 
-Contents are encoded as ordinary text, so no message can forge a mark of structure.
+Contents are encoded as ordinary text, so no message can forge a mark of structure. A space goes before each: then
+a word at the beginning of a turn is the same token as inside one, and a small model can copy it from the question.
 """
+
+from collections.abc import Sequence
 
 from groundup.core.errors import DataError
 from groundup.tasks.conversation import Conversation
@@ -12,9 +15,11 @@ from groundup.tokenizer.protocol import Tokenizer
 #: The same template for Hugging Face's ``apply_chat_template`` and the servers that follow it.
 JINJA_TEMPLATE = (
     "{{ '<|document|>' }}"
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|> ' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+#: Stands before the content of every turn.
+SPACE = " "
 
 
 class ChatTemplate:
@@ -40,7 +45,7 @@ class ChatTemplate:
         special = self.tokenizer.special_tokens
         ids, learn = [special["<|document|>"]], [False]
         for message in conversation.messages:
-            said = [*self.tokenizer.encode(message.content), special["<|end|>"]]
+            said = [*self.tokenizer.encode(SPACE + message.content), special["<|end|>"]]
             ids += [special[f"<|{message.role}|>"], *said]
             learn += [False, *[message.role == "assistant"] * len(said)]
         return ids, learn
@@ -55,6 +60,10 @@ class ChatTemplate:
         if not conversation.messages or conversation.messages[-1].role != "user":
             raise DataError("a prompt must end with a user message; add one, or drop the last assistant message")
         return [*ids, self.tokenizer.special_tokens["<|assistant|>"]]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The content of a turn from its ids, without the space before it."""
+        return self.tokenizer.decode(ids).removeprefix(SPACE)
 
 
 def _check_turns(conversation: Conversation) -> None:

@@ -78,6 +78,4 @@ def test_padding_and_prompts_count_nothing(model: Transformer, batch: Batch) -> 
 def wider(batch: Batch) -> dict[str, Tensor]:
     """The same rows with three more padded columns."""
     filling = {"inputs": 28, "targets": -100, "positions": 0, "segments": -1}
-    return {
-        name: torch.cat([batch.tensors[name], torch.full((2, 3), value)], dim=1) for name, value in filling.items()
-    }
+    return {name: torch.cat([batch.tensors[name], torch.full((2, 3), value)], dim=1) for name, value in filling.items()}

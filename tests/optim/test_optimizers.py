@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.core.errors import UsageError
@@ -48,6 +48,7 @@ def test_every_parameter_with_a_gradient_moves() -> None:
     assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])] == []
 
 
+@settings(deadline=None)
 @given(warmup=st.floats(0, 1), share=st.floats(0, 1), steps=st.integers(1, 300))
 def test_the_rate_warms_up_holds_and_decays(warmup: float, share: float, steps: int) -> None:
     schedule = ScheduleConfig(warmup, share * (1 - warmup))

@@ -30,12 +30,12 @@ def test_a_conversation_is_laid_out_as_documented(template: ChatTemplate) -> Non
     ids, learn = template.render(Conversation.of(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")))
     assert ids == [
         special["<|document|>"],
-        *(special["<|system|>"], *encode("Be brief."), special["<|end|>"]),
-        *(special["<|user|>"], *encode("Hi"), special["<|end|>"]),
-        *(special["<|assistant|>"], *encode("Hello"), special["<|end|>"]),
+        *(special["<|system|>"], *encode(" Be brief."), special["<|end|>"]),
+        *(special["<|user|>"], *encode(" Hi"), special["<|end|>"]),
+        *(special["<|assistant|>"], *encode(" Hello"), special["<|end|>"]),
     ]
     taught = [token for token, wanted in zip(ids, learn, strict=True) if wanted]
-    assert taught == [*encode("Hello"), special["<|end|>"]]
+    assert taught == [*encode(" Hello"), special["<|end|>"]]
 
 
 def test_exactly_the_assistants_words_and_their_end_are_learnt(template: ChatTemplate) -> None:
@@ -48,7 +48,7 @@ def test_exactly_the_assistants_words_and_their_end_are_learnt(template: ChatTem
         expected: list[int] = []
         for message in conversation.messages:
             if message.role == "assistant":
-                expected += [*template.tokenizer.encode(message.content), end]
+                expected += [*template.tokenizer.encode(" " + message.content), end]
         assert taught == expected
         assert not learn[0]
 

@@ -69,9 +69,7 @@ def fit(new_model: Callable[..., Transformer], byte_tokenizer: BytePairTokenizer
     """``fit(folder, source, …)``: the loop with small settings, each of which can be replaced."""
 
     def run(folder: Path, source: Source, **options: Any) -> TrainingResult:
-        parts = {
-            name: options.pop(name) for name in ("model", "objective", "tokenizer", "hooks") if name in options
-        }
+        parts = {name: options.pop(name) for name in ("model", "objective", "tokenizer", "hooks") if name in options}
         settings: dict[str, Any] = {"steps": 12, "save_every": 5, "precision": "float32", "device": "cpu"}
         settings |= {"optimizer": OptimizerConfig(matrix_rate=0.02, rate=0.01), **options}
         return train(

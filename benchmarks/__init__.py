@@ -1,0 +1,1 @@
+"""Our speed and memory beside a peer's, in the same run. See README.md; nothing of the package imports this."""

@@ -1,0 +1,110 @@
+"""The pretraining stage in a run directory: what it leaves, and that it repeats itself exactly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import groundup.pretraining.build as pretraining
+from groundup.core.errors import UsageError
+from groundup.core.files import write_jsonl
+from groundup.dataloader import read_shard
+from groundup.model import ModelConfig
+from groundup.pretraining.build import PretrainConfig, build, encode_documents, read_split
+from groundup.tokenizer import BytePairTokenizer
+from groundup.training import load_model, resolve_model
+
+TEXTS = {
+    "train": ["the cat sat on the mat and the dog sat on the log. " * 6, "a bird in the hand. " * 9],
+    "validation": ["the bird sat on the dog. " * 4, "a cat in the log. " * 3],
+}
+MODEL = ModelConfig(1, 16, 2, 1, 24, 16)
+CONFIG = PretrainConfig(
+    steps=6, rows=2, save_every=2, validate_every=3, samples=2, sample_tokens=5, precision="float32", device="cpu"
+)
+
+
+def new_run(folder: Path) -> Path:
+    for split, texts in TEXTS.items():
+        rows = [{"id": f"{split}-{n}", "title": "", "source": "test", "text": text} for n, text in enumerate(texts)]
+        write_jsonl(folder / "corpus" / f"{split}.jsonl", rows)
+    (folder / "tokenizer").mkdir(parents=True)
+    BytePairTokenizer.train(TEXTS["train"], 280).save(folder / "tokenizer")
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def weights(run: Path) -> bytes:
+    return (resolve_model(run / "pretrain") / "model.safetensors").read_bytes()
+
+
+def test_the_stage_leaves_shards_a_model_and_its_story(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    metrics = build(MODEL, CONFIG, run, seed=1)
+    model, tokenizer = load_model(resolve_model(run / "pretrain"))
+    assert model.config == MODEL
+    tokens = read_shard(run / "pretrain" / "tokens" / "train.npy")
+    assert metrics["train_tokens"] == len(tokens)
+    assert metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert metrics["tokens"] == 6 * 2 * 16
+    assert metrics["epochs"] == pytest.approx(6 * 2 * 16 / len(tokens), abs=1e-3)
+    measured = [row["step"] for row in rows_of(run / "pretrain" / "metrics.jsonl") if "validation_bits_per_byte" in row]
+    assert measured == [0, 3, 6]
+    assert [row["step"] for row in rows_of(run / "pretrain" / "samples.jsonl")] == [0, 0, 3, 3, 6, 6]
+    for split, texts in TEXTS.items():
+        documents = read_split(run / "pretrain" / "tokens" / f"{split}.npy", tokenizer)
+        assert [tokenizer.decode(ids.tolist()) for ids in documents] == texts
+
+
+def test_interrupted_anywhere_it_ends_in_the_same_weights_and_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, again = new_run(tmp_path / "whole"), new_run(tmp_path / "again")
+    build(MODEL, CONFIG, whole, seed=1)
+
+    original = pretraining.sample_texts
+    calls = iter(range(100))
+
+    def sometimes(*arguments: Any) -> list[str]:
+        if next(calls) in (0, 2, 4):
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(pretraining, "sample_texts", sometimes)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            build(MODEL, CONFIG, again, seed=1)
+    build(MODEL, CONFIG, again, seed=1)
+    assert weights(again) == weights(whole)
+    for name in ("samples.jsonl", "metrics.jsonl"):
+        first, second = (rows_of(run / "pretrain" / name) for run in (whole, again))
+        assert [row["step"] for row in first] == [row["step"] for row in second]
+    assert (again / "pretrain" / "samples.jsonl").read_bytes() == (whole / "pretrain" / "samples.jsonl").read_bytes()
+
+
+def test_another_seed_gives_another_model(tmp_path: Path) -> None:
+    first, second = new_run(tmp_path / "first"), new_run(tmp_path / "second")
+    build(MODEL, CONFIG, first, seed=1)
+    build(MODEL, CONFIG, second, seed=2)
+    assert weights(first) != weights(second)
+
+
+def test_a_shard_that_exists_is_kept(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    tokenizer = BytePairTokenizer([])
+    shard = run / "tokens.npy"
+    encode_documents(run / "corpus" / "train.jsonl", tokenizer, shard)
+    before = np.array(read_shard(shard))
+    encode_documents(run / "corpus" / "validation.jsonl", tokenizer, shard)
+    assert np.array_equal(read_shard(shard), before)
+
+
+@pytest.mark.parametrize("name", ["rows", "validate_every", "validation_windows", "steps"])
+def test_impossible_settings_are_refused_by_name(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        PretrainConfig(**{name: 0})  # type: ignore[arg-type]
