@@ -88,11 +88,15 @@ def encoding(texts: Texts, fresh: Callable[[], tuple[Encode, Any]]) -> Prepared:
 
 def with_training(side: Prepared, settings: TokenizerSpeed, texts: Texts, train: Any) -> Prepared:
     """The side and its trainer; ``train(documents, vocab_size)`` returns an encoder. Records how well each encodes."""
+
+    def begin(documents: list[str], vocab_size: int) -> Callable[[], object]:
+        return lambda: train(documents, vocab_size)
+
     cases, tokens = dict(side.cases), {}
     for name, documents in texts.items():
         for vocab_size in settings.vocab_sizes:
             case = f"{name}: train {vocab_size}"
-            cases[case] = Case(_megabytes(documents), lambda call=partial(train, documents, vocab_size): call)
+            cases[case] = Case(_megabytes(documents), partial(begin, documents, vocab_size))
             encode = train(documents, vocab_size)
             tokens[case] = sum(len(encode(document)) for document in documents)
     return Prepared(side.answer, cases, {**side.facts, "tokens_by_own_merges": tokens})

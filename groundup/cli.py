@@ -177,6 +177,8 @@ def _print_status(out: Path) -> None:
     from groundup.pipeline import STAGES
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
     running = is_running(out)
     stages = Table("stage", "time", "memory", "what came out", title=str(out), title_justify="left", box=None)
     for stage in STAGES:
@@ -192,7 +194,9 @@ def _print_status(out: Path) -> None:
     shown = [stages]
     if manifest := read_manifest(out / "evaluate"):
         verify_artifacts(out / "evaluate", manifest)
-        scores = Table("", "chance", *TRAINED, title="held-out scores [95 % interval]", title_justify="left", box=None)
+        scores = Table(title="held-out scores [95 % interval]", title_justify="left", box=None)
+        for column in ("", "chance", *TRAINED):
+            scores.add_column(column, overflow="fold")
         for row in table(read_json(out / "evaluate" / "results.json")):
             scores.add_row(*row)
         shown.append(scores)
@@ -202,7 +206,7 @@ def _print_status(out: Path) -> None:
 
 
 def _short(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) or value == int(value) else f"{value:.4g}"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _recipes(words: list[str]) -> int:

@@ -79,7 +79,7 @@ class Material:
             held_out += _fresh_passages(text, used_lines, MAX_PASSAGES - len(held_out))
 
         if len(passages) < MIN_PASSAGES:
-            passages += VERSES
+            passages += [poem[:PASSAGE_LINES] for poem in VERSES]
         passages.sort(key=_digest)
         if len(held_out) < MIN_PASSAGES:
             fifth = max(2, len(passages) // 5)

@@ -6,6 +6,7 @@
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 STEPS = {"pretrain": 10, "sft": 10, "dpo": 8, "grpo": 8}
-OPTIONS = """
+OPTIONS = shlex.split("""
     --tokenizer.vocab-size 320
     --model.layers 1 --model.width 32 --model.heads 2 --model.kv-heads 1 --model.hidden 48 --model.context 512
     --pretrain.steps 10 --pretrain.rows 2 --pretrain.save-every 3 --pretrain.validate-every 5
@@ -26,12 +27,12 @@ OPTIONS = """
     --grpo.steps 8 --grpo.prompts 4 --grpo.group 4 --grpo.max-tokens 16 --grpo.stop-reward 0.1 --grpo.save-every 2
     --evaluate.problems 1 --evaluate.sampled-problems 2 --evaluate.memorisation-samples 1
     --evaluate.memorisation-tokens 8 --evaluate.max-tokens 4 --evaluate.order 2
-""".split()
-WORDS = """
+""")
+WORDS = shlex.split("""
     the a one old young little great good king queen boy girl dog horse house river road hill garden ship table bread
     water stone apple bird and or but then when while where walked came went saw found took gave kept sang slept under
     over near behind into from with without again never always once today slowly quickly home
-""".split()
+""")
 
 
 def write_corpus(folder: Path) -> None:

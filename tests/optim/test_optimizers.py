@@ -68,7 +68,7 @@ def test_the_rate_at_known_steps() -> None:
 
 @pytest.mark.parametrize("options", [{"warmup": -0.1}, {"decay": -0.1}, {"warmup": 0.6, "decay": 0.5}])
 def test_impossible_schedules_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="schedule.warmup"):
+    with pytest.raises(UsageError, match=r"schedule\.warmup"):
         ScheduleConfig(**options)
 
 
