@@ -202,7 +202,7 @@ def _print_status(out: Path) -> None:
         shown.append(scores)
     with console.capture() as drawn:
         console.print(*shown)
-    say(drawn.get().rstrip())
+    say("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def _short(value: float) -> str:

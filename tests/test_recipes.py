@@ -63,7 +63,7 @@ def test_an_unknown_recipe_is_refused(name: str, words: str) -> None:
         ("[model]\nwidth = 30\nheads = 4", "recipe mine.toml: model.width 30 cannot be split into 4 heads"),
         ("[model]\nwidth = 'wide'", "model.width"),
         ("[corpus]\nsource = 'nobody'", "corpus source 'nobody' is unknown"),
-        ("[pretrain", "line 1"),
+        ("[pretrain]\nsteps\nrows = 3", "line 2"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(text: str, words: str, tmp_path: Path) -> None:

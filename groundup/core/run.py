@@ -32,7 +32,7 @@ import torch
 
 import groundup
 from groundup.core.config import to_json, to_toml
-from groundup.core.errors import ArtifactError, RunLockedError
+from groundup.core.errors import ArtifactError, DataError, RunLockedError
 from groundup.core.files import read_json, remove_leftovers, sha256_of, storage_errors, write_json, write_text
 from groundup.core.progress import duration, say
 
@@ -65,6 +65,7 @@ def execute(stages: Sequence[Stage], recipe: Any, seed: int, out: Path, only: st
     Raises:
         RunLockedError: another process works there.
         ArtifactError: an artifact of a finished stage is missing, truncated or foreign.
+        DataError: a file of the user's has an impossible name.
         StorageError: the directory cannot be written.
     """
     with locked(out):
@@ -252,6 +253,10 @@ def _processor_name() -> str:
 def _fingerprint(stage: Stage, recipe: Any, seed: int, identities: dict[str, str]) -> dict[str, Any]:
     inputs = dict(identities)
     for path in stage.files(recipe):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the name of the file {str(path)!r} is not valid Unicode; rename it") from error
         inputs[str(path)] = sha256_of(path)
     parts = {
         "inputs": inputs,

@@ -17,12 +17,12 @@ class Batch:
     ``tensors`` holds at least ``inputs`` and ``targets`` [rows, time]; where a target is
     :data:`IGNORED`, nothing is learned. ``weight`` counts the terms (tokens, pairs) that the objective
     sums over; the loop divides once by the sum of the weights of a whole step. ``metrics`` are numbers that
-    the source wants logged with the step.
+    the source, or the objective, wants logged with the step.
     """
 
     tensors: Mapping[str, Tensor]
     weight: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Source(Protocol):

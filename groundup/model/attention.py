@@ -36,6 +36,20 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
     return attention_weights(query, key, mask) @ value
 
 
+def smeared(key: Tensor, share: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Each key plus ``share`` [kv_heads] of the key before it (Elhage et al. 2022, "In-context learning and induction
+    heads", smeared keys).
+
+    ``key`` is [batch, kv_heads, length, head_size]. The first key of a sequence has none before it, nor has the first
+    of each packed sequence: ``mask`` [batch, 1, length, length] says whether a position may see the one before.
+    """
+    before = F.pad(key[:, :, :-1], (0, 0, 1, 0))
+    if mask is not None:
+        seen = F.pad(mask.diagonal(offset=-1, dim1=-2, dim2=-1), (1, 0))  # [batch, 1, length]
+        before = before * seen[..., None]
+    return key + share.to(key.dtype)[:, None, None] * before
+
+
 class Attention(nn.Module):
     """Multi-head attention with grouped key/value heads (Ainslie et al. 2023) and rotary positions."""
 
@@ -49,6 +63,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.heads * size, config.width, bias=False)
         self.query_norm = RMSNorm(size) if config.qk_norm else nn.Identity()
         self.key_norm = RMSNorm(size) if config.qk_norm else nn.Identity()
+        self.smear = nn.Parameter(torch.ones(config.kv_heads)) if config.key_smear else None
 
     def heads(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """x [batch, time, width] → query, key and value, each [batch, its heads, time, head_size]."""
@@ -77,6 +92,8 @@ class Attention(nn.Module):
         if cache is not None:
             store, layer, positions, end = cache
             key, value = store.write(layer, key, value, positions, end)
+        if self.smear is not None:
+            key = smeared(key, self.smear, None if cache is not None else mask)
         mixed = F.scaled_dot_product_attention(
             query,
             key,

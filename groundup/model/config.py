@@ -25,6 +25,9 @@ class ModelConfig:
     """Base of the rotary frequencies."""
     qk_norm: bool = True
     """Normalise queries and keys per head before the dot product (Henry et al. 2020); steadies large learning rates."""
+    key_smear: bool = False
+    """Let each key also carry some of the key before it, a learned share per head (Elhage et al. 2022). Looking up what
+    followed an earlier mention then takes one layer instead of two, which small models learn far sooner."""
     tied: bool = True
     """Share one matrix between the token embedding and the output head (Press & Wolf 2017)."""
 

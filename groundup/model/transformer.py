@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.core.errors import UsageError
-from groundup.model.attention import Attention, attention_weights
+from groundup.model.attention import Attention, attention_weights, smeared
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
 from groundup.model.layers import RMSNorm, SwiGLU, rotary_angles
@@ -122,6 +122,8 @@ class Transformer(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             query, key, _ = block.attention.heads(block.attention_norm(x), angles)
+            if block.attention.smear is not None:
+                key = smeared(key, block.attention.smear)
             maps.append(attention_weights(query, key))
             x = block(x, angles, None, None)
         return maps

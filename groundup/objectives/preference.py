@@ -30,6 +30,7 @@ class Preference:
 
     A batch holds ``inputs`` and ``targets`` [2 · pairs, time], all chosen answers first, and ``reference``
     [2 · pairs]: the log-probability of each answer under the frozen reference. Its weight is the number of pairs.
+    The share of pairs ranked rightly and their mean margin, in nats, are left in the batch's ``metrics``.
     """
 
     beta: float
@@ -39,6 +40,9 @@ class Preference:
         """The loss summed over the batch's pairs."""
         answers = token_log_probabilities(model, batch).sum(dim=1)
         chosen, rejected = (answers - batch.tensors["reference"]).chunk(2)
+        margins = self.beta * (chosen - rejected).detach()
+        batch.metrics["accuracy"] = float((margins > 0).float().mean())
+        batch.metrics["margin"] = float(margins.mean())
         loss = dpo_loss(chosen, rejected, self.beta)
         if self.anchor:
             lengths = (batch.tensors["targets"] >= 0).sum(dim=1).chunk(2)[0].clamp(min=1)

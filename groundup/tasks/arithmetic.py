@@ -1,4 +1,4 @@
-"""Addition of two numbers from 0 to 30, and subtraction with results in that range.
+"""Addition of two numbers from 0 to 20, and subtraction with results in that range.
 
 The content is the fact a + b = c: the sum either way round and the two subtractions that undo it belong to the same
 split, so a held-out sum has never been seen in any form.
@@ -10,8 +10,8 @@ from groundup.tasks.material import Material
 from groundup.tasks.problem import Content, ContentSplit, Family, Wordings
 
 #: Largest summand, and how often: mostly small numbers.
-LIMITS = (9, 20, 30)
-LIMIT_WEIGHTS = (2, 3, 2)
+LIMITS = (9, 20)
+LIMIT_WEIGHTS = (1, 3)
 #: Results are spread unevenly; one twentieth is about the share of the most frequent.
 CHANCE = 0.05
 

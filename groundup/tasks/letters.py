@@ -1,13 +1,17 @@
-"""Problems about the letters of one word: spelling, counting a letter, the first or last letter.
+"""Problems about the letters of one word: spelling, counting the letters, the first or last letter.
 
 The content is the word alone: a word that is spelled in training is never counted in the test. Words stand in
-quotation marks, so that a tokenizer meets them without the space that usually comes before a word.
+quotation marks, so that a tokenizer meets them without the space that usually comes before a word; letters are
+counted in a word that is written letter by letter.
 """
 
 import random
 
 from groundup.tasks.material import Material
 from groundup.tasks.problem import Content, ContentSplit, Family, Wordings
+
+#: Lengths of the words whose letters are counted.
+LENGTHS = (3, 4, 5, 6, 7, 8)
 
 SPELLING_WORDINGS = Wordings(
     seen=(
@@ -33,23 +37,23 @@ SPELLING_WORDINGS = Wordings(
 
 COUNTING_WORDINGS = Wordings(
     seen=(
-        'How many times does the letter "{letter}" occur in "{word}"?',
-        'How often does "{letter}" occur in "{word}"?',
-        'Count the letter "{letter}" in "{word}".',
-        'How many times do you see "{letter}" in "{word}"?',
-        'In the word "{word}", how many letters are "{letter}"?',
-        'Count how many times "{letter}" is in "{word}".',
-        'How many of the letters of "{word}" are "{letter}"?',
-        'Tell me how often the letter "{letter}" is in "{word}".',
-        'Please count the letter "{letter}" in the word "{word}".',
-        'Look at the word "{word}". How often do you see the letter "{letter}"?',
-        'What is the number of times that "{letter}" occurs in "{word}"?',
+        "How many letters are there in {letters}?",
+        "Count the letters: {letters}.",
+        "How many letters do you see in {letters}?",
+        "{letters}. How many letters are these?",
+        "Count how many letters are in {letters}.",
+        "How many letters does this word have: {letters}?",
+        "Tell me how many letters there are in {letters}.",
+        "Please count the letters of the word {letters}.",
+        "Look at these letters: {letters}. How many are there?",
+        "What is the number of letters in {letters}?",
+        "{letters}. Count them.",
     ),
     held_out=(
-        'How often is the letter "{letter}" in the word "{word}"?',
-        'Tell me how many times "{letter}" occurs in "{word}".',
-        'Look at "{word}". How many letters are "{letter}"?',
-        'In "{word}", how often does the letter "{letter}" occur?',
+        "Please count these letters: {letters}.",
+        "Tell me the number of letters in {letters}.",
+        "Look at the word {letters}. How many letters does it have?",
+        "{letters}. How many letters do you see?",
     ),
 )
 
@@ -91,18 +95,13 @@ def _draw_spelling(rng: random.Random, material: Material, owner: ContentSplit) 
     return Content("spell", word_key(word), {"word": word}, " ".join(word), chance=0.0)
 
 
-def _draw_counting(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
-    """None, one or two with equal probability (a word that has no such letter is passed over); rarely three."""
-    wanted = rng.choice((0, 1, 2))
-    while True:
-        word = frequent(rng, material.words)
-        # A letter that is absent is taken from another word, so that frequent letters are absent too.
-        letters = sorted(set(word + frequent(rng, material.words)))
-        fitting = [letter for letter in letters if min(word.count(letter), 2) == wanted]
-        if fitting:
-            letter = rng.choice(fitting)
-            slots = {"word": word, "letter": letter}
-            return Content("count", word_key(word), slots, str(word.count(letter)), chance=1 / 3)
+def _draw_counting(rng: random.Random, material: Material, owner: ContentSplit) -> Content | None:
+    """A word of each length with equal probability, so that no one answer is right more often than others."""
+    length = rng.choice(LENGTHS)
+    word = frequent(rng, material.words)
+    if len(word) != length:
+        return None
+    return Content("count", word_key(word), {"letters": " ".join(word)}, str(length), chance=1 / len(LENGTHS))
 
 
 def _draw_letter(rng: random.Random, material: Material, owner: ContentSplit) -> Content:

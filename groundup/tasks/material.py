@@ -15,7 +15,7 @@ from groundup.tasks.fallback import COMMON_WORDS, NAMES, THINGS, VERSES
 #: Consecutive lines of verse, or consecutive short sentences.
 Passage = tuple[str, ...]
 
-PASSAGE_LINES = 3
+PASSAGE_LINES = 2
 LINE_CHARACTERS = (12, 40)
 MAX_WORDS = 3000
 MAX_PASSAGES = 4000

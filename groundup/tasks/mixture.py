@@ -40,16 +40,10 @@ FAMILIES: dict[str, Family] = {
 #: How often training meets each family: what is learned slowly comes more often, what is learned at once less.
 TRAINING_WEIGHTS: dict[str, float] = {
     **dict.fromkeys(FAMILIES, 1.0),
-    "arithmetic": 3.0,
-    "lookup": 2.0,
-    "sorting": 2.0,
-    "spelling": 1.5,
-    "counting": 1.5,
-    "verse": 1.5,
-    "copying": 0.6,
-    "reversing": 0.6,
-    "letters": 0.6,
-    "memory": 0.6,
+    "arithmetic": 4.0,
+    "verse": 3.0,
+    "sorting": 1.5,
+    "spelling": 2.0,
 }
 
 #: Fraction of the golden ratio: its multiples fill the unit interval most evenly.

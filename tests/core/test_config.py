@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.core.config import from_table, keys_of, parse, read_toml, to_json, to_toml
@@ -210,6 +210,7 @@ trainings = st.builds(
 configs = st.builds(Config, texts, st.none() | st.just(Path("some folder/ü.txt")), trainings, trainings)
 
 
+@settings(max_examples=25)
 @given(configs)
 def test_toml_reads_back(config: Config) -> None:
     text = to_toml(config)

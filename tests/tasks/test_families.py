@@ -162,8 +162,12 @@ class TestAnswersAgreeWithTheirQuestions:
             assert problem.answer.replace(" ", "") == word
             assert len(problem.answer) == 2 * len(word) - 1
         for problem in draws(material, "counting", split, 100):
-            letter, word = sorted(re.findall(r'"(\w+)"', problem.conversation.messages[-2].content), key=len)
-            assert int(problem.answer) == len(word) - len(word.replace(letter, ""))
+            question = problem.conversation.messages[-2].content
+            word = problem.key[1]
+            assert " ".join(word) in question
+            letters = re.findall(r"\b[a-z]\b", question.replace(" ".join(word), ""))
+            (letter,) = set(letters)
+            assert int(problem.answer) == word.count(letter)
         for problem in draws(material, "letters", split, 100):
             question = problem.conversation.messages[-2].content
             (word,) = re.findall(r'"(\w+)"', question)
@@ -225,10 +229,11 @@ class TestAnswersAgreeWithTheirQuestions:
         for problem in draws(material, "verse", split, 100):
             lines = problem.key[1:]
             question = problem.conversation.messages[-2].content
-            (start,) = re.findall(r'"(.+)"', question)
             assert "\n".join(lines) in question
-            (line,) = [line for line in lines if line.startswith(start)]
-            assert line.rstrip(" ,;:.!?-") == f"{start} {problem.answer}"
+            asked = set(re.findall(r"[\w'’-]+", question.replace("\n".join(lines), "")))
+            words = [word.strip(" ,;:.!?-'’()") for line in lines for word in line.split()]
+            following = {word: after for word, after in itertools.pairwise(words) if words.count(word) == 1}
+            assert problem.answer in {following[word] for word in asked & following.keys()}
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_memory(self, material: Material, split: Split) -> None:
