@@ -73,7 +73,7 @@ def build(config: EvaluateConfig, run: Path, seed: int) -> dict[str, float]:
     results: dict[str, Any] = {}
     results["bits_per_byte"] = _bits_per_byte(models, tokenizer, texts, run, config, seed)
     asked = _ask(models, material, config, seed)
-    results["tasks"] = _exact_match(asked, config)
+    results["tasks"] = _exact_match(asked)
     results["stops"] = {
         stage: wilson(sum(given.stopped for given in answers), len(answers)).to_json()
         for stage in STAGES
@@ -138,7 +138,7 @@ def _ask(
     return asked
 
 
-def _exact_match(asked: dict[tuple[str, str], list[Answer]], config: EvaluateConfig) -> list[dict[str, Any]]:
+def _exact_match(asked: dict[tuple[str, str], list[Answer]]) -> list[dict[str, Any]]:
     table = []
     for split in SPLITS:
         for family in ("all", *FAMILIES):

@@ -79,12 +79,16 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
     shape = {"config": asdict(model_config), "vocab_size": tokenizer.vocab_size, "parameters": parameters}
     write_json(folder / "model.json", shape)
 
+    prompts = sample_prompts([tokenizer.decode(document[1:].tolist()) for document in validation], config.samples)
+
     def validate(step: int, model: Transformer) -> dict[str, float]:
         bits = document_bits(model, validation, tokenizer, stride=model_config.context, limit=config.validation_windows)
         return {"validation_bits_per_byte": round(bits.per_byte, 5)}
 
     def sample(step: int, model: Transformer) -> dict[str, float]:
-        _append_samples(folder / "samples.jsonl", step, sample_texts(model, tokenizer, config, seed))
+        texts = sample_texts(model, tokenizer, prompts, config, seed)
+        rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+        _append_samples(folder / "samples.jsonl", step, rows)
         return {}
 
     result = train(
@@ -105,15 +109,25 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
     }
 
 
-def sample_texts(model: Transformer, tokenizer: BytePairTokenizer, config: PretrainConfig, seed: int) -> list[str]:
-    """Texts that the model writes from nothing."""
-    engine = Engine(model, frozenset({tokenizer.special_tokens["<|document|>"]}))
-    prompts = [[tokenizer.special_tokens["<|document|>"]]] * config.samples
+def sample_prompts(texts: list[str], count: int) -> list[str]:
+    """Lines of the validation split, evenly spread over it, for the model to go on from."""
+    lines = [line for text in texts for line in text.splitlines(keepends=True) if 20 <= len(line.strip()) <= 80]
+    lines = lines or [text[:40] for text in texts]
+    return [lines[len(lines) * (number + 1) // (count + 1)] for number in range(count)]
+
+
+def sample_texts(
+    model: Transformer, tokenizer: BytePairTokenizer, prompts: list[str], config: PretrainConfig, seed: int
+) -> list[str]:
+    """How the model goes on from each prompt."""
+    document = tokenizer.special_tokens["<|document|>"]
+    engine = Engine(model, frozenset({document}))
+    ids = [[document, *tokenizer.encode(prompt)][: model.config.context // 2] for prompt in prompts]
     sampling = Sampling(temperature=0.8, max_tokens=config.sample_tokens, seed=seed)
-    return [tokenizer.decode(completion.ids) for completion in engine.generate(prompts, sampling)]
+    return [tokenizer.decode(completion.ids) for completion in engine.generate(ids, sampling)]
 
 
-def _append_samples(path: Path, step: int, texts: list[str]) -> None:
+def _append_samples(path: Path, step: int, rows: list[dict[str, Any]]) -> None:
     """Add the samples of ``step``, replacing what an interrupted run wrote for this or later steps."""
     earlier = [row for row in read_jsonl(path) if row["step"] < step] if path.exists() else []
-    write_jsonl(path, [*earlier, *({"step": step, "prompt": "", "text": text} for text in texts)])
+    write_jsonl(path, [*earlier, *rows])

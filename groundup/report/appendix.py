@@ -63,8 +63,11 @@ def sources_of_numbers(draft: Draft) -> Section:
         }
         for group in sorted(facts.summary(), key=lambda group: _place_in_road(group["file"]))
     ]
-    missing = dict.fromkeys(f"{file}: {key}" if key else file for _, file, key in facts.missing)
-    return {"files": files, "missing": [one_line(place, 80) for place in list(missing)[:40]]}
+    missing: dict[str, dict[str, None]] = {}
+    for _, file, key in facts.missing:
+        missing.setdefault(file, {})[key] = None
+    places = [f"{file}: {', '.join(keys)}" if any(keys) else file for file, keys in missing.items()]
+    return {"files": files, "missing": [one_line(place, 160) for place in places[:40]]}
 
 
 def _place_in_road(file: str) -> tuple[int, str]:

@@ -31,6 +31,8 @@ HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#C9D9E6", "#5B8DB1
 WIDTH = 6.3
 #: Points drawn per line; longer series are averaged in equal groups.
 MOST_POINTS = 600
+#: Points marked one by one; a longer noisy series is smoothed.
+MOST_MARKED = 60
 #: Heads and layers drawn in the overview of attention.
 MOST_HEADS = 12
 
@@ -92,6 +94,14 @@ class Panel:
     noisy: bool = True
     """Draw the single steps light and a moving average over them."""
 
+    def recorded(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(len(line.series) for line in self.lines)
+
+    def smoothed(self) -> bool:
+        """Whether a moving average is drawn."""
+        return self.noisy and any(len(line.series) > MOST_MARKED for line in self.lines)
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -143,6 +153,15 @@ def thin(series: Series, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarra
     return np.add.reduceat(steps, edges) / counts, np.add.reduceat(values, edges) / counts
 
 
+def apart(places: Sequence[float], gap: float) -> list[float]:
+    """Places of labels, moved up where they would be nearer than ``gap`` to the one below."""
+    moved: dict[int, float] = {}
+    below = -np.inf
+    for index in sorted(range(len(places)), key=places.__getitem__):
+        below = moved[index] = max(places[index], below + gap)
+    return [moved[index] for index in range(len(places))]
+
+
 def curves(rows: Sequence[Sequence[Panel]], heights: Sequence[float]) -> str:
     """Rows of panels against the step; every row fills the width."""
     with _style():
@@ -161,24 +180,22 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title)
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     lines = [line for line in panel.lines if len(line.series)]
-    if not lines:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=GREY, style="italic")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        return
     for line in lines:
         steps, values = thin(line.series)
-        if panel.noisy and len(values) > 60:
+        if panel.noisy and len(values) > MOST_MARKED:
             axes.plot(steps, values, color=line.colour, alpha=0.28, linewidth=0.6)
             values = smooth(values)
             axes.plot(steps, values, color=line.colour, label=line.label)
         else:
             marker: dict[str, Any] = {"marker": "o", "markersize": 2.6} if panel.noisy else {}
             axes.plot(steps, values, color=line.colour, label=line.label, **marker)
-    for name, level in panel.levels:
+    for _, level in panel.levels:
         axes.axhline(level, color=ACCENT, linewidth=0.8, linestyle=(0, (4, 2)))
-        axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
-                      ha="right", va="bottom", fontsize=7.5, color=ACCENT)  # fmt: skip
+    bottom, top = axes.get_ylim()
+    heights = apart([level for _, level in panel.levels], 0.1 * (top - bottom))
+    for (name, _), height in zip(panel.levels, heights, strict=True):
+        axes.annotate(name, (1, height), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
+                      ha="left", va="center", fontsize=7.5, color=ACCENT)  # fmt: skip
     if sum(bool(line.label) for line in lines) > 1:
         axes.legend(loc="best", handlelength=1.2)
     if panel.share:
@@ -264,7 +281,7 @@ def attention_overview(layers: Sequence[Sequence[np.ndarray]]) -> str:
             for column, weights in enumerate(heads[:columns]):
                 picture = np.kron(np.sqrt(np.clip(weights, 0, 1)), np.ones((side, side)))
                 image[row * pitch : row * pitch + tile, column * pitch : column * pitch + tile] = picture
-        inches = min(0.74, (WIDTH - 0.6) / columns)
+        inches = min(0.62, (WIDTH - 0.6) / columns, 3.2 / rows)
         figure = Figure(figsize=(0.4 + inches * columns, 0.2 + inches * rows), layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(image, cmap=HEAT, vmin=0, vmax=1, interpolation="none")
@@ -288,12 +305,11 @@ def bits_per_byte(dots: Sequence[Dot], levels: Sequence[tuple[str, float]]) -> s
         _dots(axes, dots, [float(row) for row in range(len(dots))])
         for index, (name, level) in enumerate(sorted(levels, key=lambda item: item[1])):
             axes.axvline(level, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-            axes.annotate(name, (level, 1), xycoords=("data", "axes fraction"), xytext=(0, 3 + 9 * (index % 2)),
+            axes.annotate(f"{name}, {level:.3f}", (level, 1), xycoords=("data", "axes fraction"), xytext=(0, 3 + 9 * (index % 2)),
                           textcoords="offset points", ha="center", color=GREY, fontsize=7.5)  # fmt: skip
         for row, dot in enumerate(dots):
-            end = dot.value if dot.high is None else dot.high
-            axes.annotate(f"{dot.value:.3f}", (end, row), xytext=(6, 0), textcoords="offset points", va="center",
-                          fontsize=8, color="black")  # fmt: skip
+            axes.annotate(f"{dot.value:.3f}", (1, row), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                          textcoords="offset points", va="center", fontsize=8, color="black")  # fmt: skip
         axes.set_yticks(range(len(dots)), [dot.name for dot in dots])
         axes.set_ylim(len(dots) - 0.5, -0.8)
         every = [bound for dot in dots for bound in (dot.value, dot.low, dot.high) if bound is not None]
@@ -313,7 +329,7 @@ def exact_match(
     """A panel per split; a row per family with its chance level and a dot with interval per stage."""
     with _style():
         most = max(len(rows) for _, rows in groups)
-        figure = Figure(figsize=(WIDTH, 0.85 + 0.4 * most), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.85 + 0.29 * most), layout="constrained")
         shown: dict[str, Dot] = {}
         for column, (title, rows) in enumerate(groups):
             axes = figure.add_subplot(1, len(groups), column + 1)
@@ -322,7 +338,7 @@ def exact_match(
                 if row % 2:
                     axes.axhspan(row - 0.5, row + 0.5, color="#F4F6F8", linewidth=0)
                 offsets = (np.arange(len(dots)) - (len(dots) - 1) / 2) * 0.19
-                _dots(axes, dots, [row + offset for offset in offsets], size=3.2)
+                _dots(axes, dots, [row + offset for offset in offsets], size=3)
                 shown |= {dot.name: dot for dot in dots}
                 if chance is not None:
                     axes.plot([chance, chance], [row - 0.42, row + 0.42], color="black", linewidth=1)

@@ -106,13 +106,13 @@ class Facts:
     # Many values
 
     def texts(self, file: str, key: str, label: str) -> list[str]:
-        """A list of texts; a pair in it (two pieces that merge) is joined."""
+        """A list of texts; of a token its text, of two pieces that merge both joined."""
         items = self._at(file, key)
         if not isinstance(items, list) or not items:
             self._lack(label, file, key)
             return []
         self._note(label, file, f"{key}.*", len(items))
-        return [clean("".join(map(str, item)) if isinstance(item, list) else str(item)) for item in items]
+        return [clean(_wording(item)) for item in items]
 
     def array(self, file: str, key: str, label: str) -> list[Any]:
         """Nested lists of numbers as they are; empty if absent."""
@@ -290,6 +290,13 @@ def _one_of(parts: list[str]) -> str:
 
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wording(item: Any) -> str:
+    """The text of a list's item: itself, a token's ``text``, or the ``left`` and ``right`` of a merge joined."""
+    if isinstance(item, dict):
+        return str(item["text"] if "text" in item else f"{item.get('left', '')}{item.get('right', '')}")
+    return str(item)
 
 
 def _leaves(value: Any) -> int:

@@ -45,22 +45,29 @@ def cover(draft: Draft) -> Section:
     rivals = [f"{name.split(' ')[0]} {decimal(value)}" for name, value in baselines(facts) if value is not None]
     exact = overall(facts, "test")
     stages = [stage for stage in TRAINED if exact.get(stage) and exact[stage].value is not None]
+    chance = next(
+        (level for split, family, level, _ in task_results(facts) if (split, family) == ("test", "all")), None
+    )
     win = estimate(facts, RESULTS, "dpo.win_rate", "DPO win rate over SFT")
     gain = estimate(facts, RESULTS, "grpo.gain", "GRPO gain in mean reward")
     bits = estimate(facts, RESULTS, "bits_per_byte.models.pretrain", "Bits per byte (base)")
     documents = facts.number("corpus/funnel.json", "train.documents", "Train documents")
     tiles = [
-        [short(facts.number("pretrain/model.json", "parameters", "Parameters")), "parameters", _shape(facts)],
+        [short(facts.number("pretrain/model.json", "parameters", "Parameters")), "parameters", _shape(facts), ""],
         [size(facts.number("corpus/funnel.json", "train.bytes", "Train text")), "of clean text",
-         f"in {count(documents)} documents" if documents else ""],
-        [decimal(bits.value), "bits per byte", "held out; " + ", ".join(rivals) if rivals else ""],
+         f"in {count(documents)} documents" if documents else "", ""],
+        [decimal(bits.value), "bits per byte, held out", ", ".join(rivals), _target_bits(facts)["verdict"]],
         [percent(exact[stages[-1]].value) if stages else ABSENT, "exact match, held out",
-         f"base model: {percent(exact[stages[0]].value)}" if len(stages) > 1 else ""],
-        [percent(win.value), "win rate of DPO over SFT", _interval_words(win, lambda b: decimal(100 * b, 1))],
-        [points(gain.value), "points of reward by GRPO", _interval_words(gain, lambda b: decimal(100 * b, 1))],
+         "; ".join(filter(None, (f"base {percent(exact[stages[0]].value)}" if len(stages) > 1 else "",
+                                 f"guessing {percent(chance)}" if chance is not None else ""))),
+         _target_sft(facts)["verdict"]],
+        [percent(win.value), "win rate of DPO over SFT", _interval_words(win, lambda b: decimal(100 * b, 1)),
+         _target_win(facts)["verdict"]],
+        [points(gain.value), "points of reward by GRPO", _interval_words(gain, lambda b: decimal(100 * b, 1)),
+         _target_gain(facts)["verdict"]],
     ]  # fmt: skip
     return {
-        "recipe": one_line(facts.text("recipe.toml", "name", "Name of the recipe") or "", 60),
+        "recipe": one_line(facts.text("recipe.toml", "description", "Description of the recipe") or "", 120),
         "tiles": tiles,
         "road": [
             [STAGES[stage].split(" (")[0], seconds(facts.number(f"{stage}/manifest.json", "seconds", "Duration"))]
@@ -91,7 +98,7 @@ def brief(draft: Draft) -> Section:
                 seconds(facts.number(manifest, "seconds", "Duration")),
                 size(facts.number(manifest, "peak_memory_bytes", "Peak memory")),
                 facts.text(manifest, "environment.device", "Device") or ABSENT,
-                facts.text(manifest, "environment.precision", "Precision") or ABSENT,
+                _precision(facts, manifest),
                 (facts.text(manifest, "config_hash", "Hash of the configuration") or ABSENT)[:10],
             ]
         )
@@ -105,6 +112,14 @@ def brief(draft: Draft) -> Section:
         "costs": costs,
         "total": seconds(total_seconds(facts)),
     }
+
+
+def _precision(facts: Facts, manifest: str) -> str:
+    """What the stage computed in, or failing that what its settings asked for."""
+    for place in ("environment", "config", "config.pretrain"):
+        if "precision" in facts.names(manifest, place):
+            return one_line(facts.text(manifest, f"{place}.precision", "Precision") or ABSENT, 20)
+    return ABSENT
 
 
 def _target(goal: str, measured: str, met: bool | None, note: str = "") -> Section:

@@ -3,6 +3,9 @@
 Enters: a ``Draft``. Leaves: JSON objects for ``judging.typ``, with words that fit whatever was measured.
 """
 
+from itertools import groupby
+from operator import itemgetter
+
 from groundup.report import charts
 from groundup.report.facts import Facts
 from groundup.report.readings import (
@@ -19,6 +22,7 @@ from groundup.report.readings import (
     overall,
     talk_texts,
     task_results,
+    visible,
 )
 from groundup.report.wording import (
     ABSENT,
@@ -235,13 +239,11 @@ def _memorisation(draft: Draft) -> Section:
             f"Half of the sampled texts copy a run of at least {count(model_median)} characters, {relation} the "
             f"{count(human_median)} that unseen human text of the same kind shares with the training text by itself."
         )
+    longest = facts.text(RESULTS, "memorisation.longest_text", "Memorisation: the longest copied run") or ""
     return {
         "rows": [[name, count(values[key])] for key, name in names.items()],
         "sentence": sentence,
-        "longest": shorten(
-            facts.text(RESULTS, "memorisation.longest_text", "Memorisation: the longest copied run") or "",
-            draft.characters // 2,
-        ),
+        "longest": shorten(longest, draft.characters // 2) if longest.strip() or not longest else visible(longest),
     }
 
 
@@ -264,7 +266,7 @@ def _answers(draft: Draft) -> list[Section]:
         )
         problem = problems.setdefault((family, prompt), {"family": family, "prompt": prompt, "answers": {}})
         problem["reference"] = reference
-        problem["answers"][stage] = [shorten(answer, 60, lines=2), correct == "true"]
+        problem["answers"][stage] = [one_line(answer, 44) or ABSENT, correct == "true"]
     families: dict[str, Section] = {}
     for problem in problems.values():
         best = families.get(problem["family"])
@@ -276,9 +278,18 @@ def _answers(draft: Draft) -> list[Section]:
             "family": one_line(problem["family"], 20),
             "prompt": shorten(problem["prompt"], 160, lines=4),
             "reference": shorten(problem["reference"], 60, lines=2),
-            "answers": [
-                [MODEL_NAMES[stage], *problem["answers"][stage]] for stage in stages if stage in problem["answers"]
-            ],
+            "answers": _by_answer(
+                [(stage, *problem["answers"][stage]) for stage in stages if stage in problem["answers"]]
+            ),
         }
         for problem in list(families.values())[:9]
     ]
+
+
+def _by_answer(answers: list[tuple[str, str, bool]]) -> list[list[str | bool]]:
+    """[stages, answer, correct], successive stages that say the same in one line."""
+    lines = []
+    for (answer, correct), group in groupby(answers, key=itemgetter(1, 2)):
+        names = [MODEL_NAMES[stage] for stage, *_ in group]
+        lines.append(["–".join(dict.fromkeys((names[0], names[-1]))), answer, correct])
+    return lines

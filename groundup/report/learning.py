@@ -3,6 +3,7 @@
 Enters: a ``Draft`` and the name of the stage. Leaves: a JSON object for ``making.typ`` and ``aligning.typ``.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,19 @@ from groundup.report import charts
 from groundup.report.charts import Line, Panel
 from groundup.report.facts import Facts
 from groundup.report.readings import MODEL_NAMES, RESULTS, Draft, Section, baselines, estimate
-from groundup.report.wording import ABSENT, NARROW, count, decimal, moved, percent, seconds, short, shorten, significant
+from groundup.report.wording import (
+    ABSENT,
+    NARROW,
+    count,
+    decimal,
+    moved,
+    one_line,
+    percent,
+    seconds,
+    short,
+    shorten,
+    significant,
+)
 
 
 def training(draft: Draft, stage: str) -> Section:
@@ -26,6 +39,8 @@ def training(draft: Draft, stage: str) -> Section:
         typical = facts.computed(
             f"Typical throughput ({stage})", float(np.median(speed.values)), file, "median of tokens_per_second"
         )
+    recorded = [[panel for panel in row if panel.recorded()] for row in _panels(facts, file, stage)]
+    rows = [(row, height) for row, height in zip(recorded, (1.75, 1.2), strict=True) if row]
     section = {
         "steps": count(facts.last(file, "step", f"Steps ({stage})")),
         "tokens": short(facts.last(file, "tokens", f"Tokens trained on ({stage})")),
@@ -34,7 +49,8 @@ def training(draft: Draft, stage: str) -> Section:
         "loss": moved(
             facts.first(file, "loss", f"First loss ({stage})"), facts.last(file, "loss", f"Last loss ({stage})")
         ),
-        "chart": draft.chart(stage, charts.curves(_panels(facts, file, stage), (2.0, 1.35))),
+        "chart": draft.chart(stage, charts.curves(*zip(*rows, strict=True))) if rows else None,
+        "smoothed": any(panel.smoothed() for row in recorded for panel in row),
         "name": label,
     }
     return section | _particulars(draft, stage, file)
@@ -58,7 +74,8 @@ def _particulars(draft: Draft, stage: str, file: str) -> Section:
         return {
             "beta": significant(facts.number("dpo/manifest.json", "config.beta", "DPO: beta")),
             "accuracy": moved(facts.first(file, "accuracy", "First accuracy (dpo)"),
-                              facts.last(file, "accuracy", "Last accuracy (dpo)")),
+                              facts.last(file, "accuracy", "Last accuracy (dpo)"))
+            if len(facts.series(file, "accuracy", "Pairs ranked rightly (dpo)")) else "",
         }  # fmt: skip
     return {
         "reward": moved(facts.first(file, "reward", "First reward (grpo)"),
@@ -85,7 +102,7 @@ def _panels(facts: Facts, file: str, stage: str) -> list[list[Panel]]:
         panel("Tokens per second", ("tokens_per_second", "")),
     ]
     if stage == "pretrain":
-        levels = [(name, level) for name, level in baselines(facts) if level is not None]
+        levels = [(name.split(" ")[0], level) for name, level in baselines(facts) if level is not None]
         bits = panel("Validation, bits per byte", ("validation_bits_per_byte", ""), levels=levels)
         return [[panel("Loss, nats per token", ("loss", "")), bits], common]
     if stage == "sft":
@@ -122,7 +139,7 @@ def _samples(draft: Draft) -> list[Section]:
                 _continuation(
                     facts.text(file, f"{line}.prompt", "Prompt of a sample") or "",
                     facts.text(file, f"{line}.text", "Text of a sample") or "",
-                    draft.characters // 2,
+                    2 * draft.characters // 5,
                 )
                 for line in moments[step][:2]
             ],
@@ -132,5 +149,6 @@ def _samples(draft: Draft) -> list[Section]:
 
 
 def _continuation(prompt: str, text: str, characters: int) -> list[str]:
-    """[prompt, continuation], whether or not the text repeats its prompt."""
-    return [shorten(prompt, 120), shorten(text.removeprefix(prompt), characters, lines=5)]
+    """[prompt, continuation] without blank lines, whether or not the text repeats its prompt."""
+    rest = re.sub(r"\n\s*\n", "\n", text.removeprefix(prompt))
+    return [one_line(prompt, 100), shorten(rest if prompt else rest.lstrip(), characters, lines=4)]

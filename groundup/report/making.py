@@ -10,7 +10,7 @@ import numpy as np
 
 from groundup.report import charts
 from groundup.report.facts import Facts
-from groundup.report.readings import Draft, Section, humanised, texts_at, visible
+from groundup.report.readings import Draft, Section, visible
 from groundup.report.wording import (
     ABSENT,
     count,
@@ -19,11 +19,12 @@ from groundup.report.wording import (
     one_line,
     percent,
     short,
-    significant,
     size,
 )
 
 ATTENTION = "evaluate/attention.json"
+#: The parts of the text.
+SPLITS = ("train", "validation")
 
 
 def corpus(draft: Draft) -> Section:
@@ -55,7 +56,7 @@ def corpus(draft: Draft) -> Section:
     split = [
         [name, count(facts.number(file, f"{name}.documents", f"{name.title()} documents")),
          size(facts.number(file, f"{name}.bytes", f"{name.title()} text"))]
-        for name in ("train", "validation")
+        for name in SPLITS
     ]  # fmt: skip
     first = facts.number(file, "steps.0.bytes_in", "Bytes before the step")
     share = None
@@ -99,21 +100,31 @@ def tokenizer(draft: Draft) -> Section:
     facts, file = draft.facts, "tokenizer/facts.json"
     if not facts.has(file):
         return {"missing": file}
+
+    def over_splits(name: str, words: str, show: Callable[[float | None], str]) -> list[str]:
+        """A row of the table: a quantity on the training and on the validation text."""
+        values = (facts.number(file, f"{split}.{name}", f"Tokenizer: {words.lower()}") for split in SPLITS)
+        return [words, *map(show, values)]
+
+    def drawn(key: str, label: str, most: int) -> list[str]:
+        return [visible(piece) for piece in facts.texts(file, key, label)[:most]]
+
     rows = [
-        [humanised(name), significant(facts.number(file, name, f"Tokenizer: {humanised(name).lower()}"))]
-        for name in facts.names(file)
-        if facts.is_number(file, name)
+        over_splits("bytes", "Text", size),
+        over_splits("words", "Words", count),
+        over_splits("tokens", "Tokens", count),
+        over_splits("bytes_per_token", "Bytes per token", decimal),
+        over_splits("tokens_per_word", "Tokens per word", decimal),
+        over_splits("single_byte_share", "Tokens of a single byte", percent),
     ]
-    pieces = texts_at(facts, file, ("example.pieces", "example_pieces", "examples.0.pieces"), "Example pieces")
     return {
-        "rows": rows[:12],
+        "rows": [row for row in rows if any(cell != ABSENT for cell in row[1:])],
         "vocabulary": count(facts.number(file, "vocab_size", "Tokenizer: vocabulary size")),
-        "validation": decimal(
-            facts.number(file, "bytes_per_token_validation", "Tokenizer: bytes per token, validation")
-        ),
-        "pieces": [visible(piece) for piece in pieces[:48]],
-        "merges": [visible(piece) for piece in texts_at(facts, file, ("first_merges", "merges"), "First merges")[:14]],
-        "longest": [visible(piece) for piece in texts_at(facts, file, ("longest_tokens",), "Longest tokens")[:12]],
+        "learned": count(facts.number(file, "merges", "Tokenizer: merges")),
+        "validation": decimal(facts.number(file, "validation.bytes_per_token", "Tokenizer: bytes per token")),
+        "pieces": drawn("example.pieces", "Example pieces", 48),
+        "merges": drawn("first_merges", "First merges", 20),
+        "longest": drawn("longest_tokens", "Longest tokens", 16),
     }
 
 

@@ -4,7 +4,8 @@ Enters: ``Facts``. Leaves: small values and words. ``Draft`` is what the section
 they put their charts.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -169,30 +170,24 @@ def dot(stage: str, result: Estimate) -> Dot:
     )
 
 
-def texts_at(facts: Facts, file: str, keys: Sequence[str], label: str) -> list[str]:
-    """The list of texts at the first of ``keys`` that holds one."""
-    return next((found for key in keys if facts.length(file, key) and (found := facts.texts(file, key, label))), [])
-
-
 def visible(piece: str) -> str:
-    """A token with its spaces and line ends drawn."""
-    return shorten(piece.replace(" ", "␣").replace("\n", "↵") or "∅", 40)
+    """A token with its spaces and line ends drawn; of nothing but white space, long runs are counted (``␣×24``)."""
+    drawn = piece.replace(" ", "␣").replace("\n", "↵") or "∅"
+    if not piece.strip():
+        drawn = re.sub(r"(.)\1{3,}", lambda run: f"{run[1]}×{len(run[0])}", drawn)
+    return shorten(drawn, 40)
 
 
 def humanised(name: str) -> str:
-    """``bytes_per_token_train`` → ``Bytes per token, train``."""
-    words = name.replace("_", " ")
-    for split in (" train", " validation"):
-        if words.endswith(split):
-            words = f"{words.removesuffix(split)},{split}"
-    return shorten({"vocab size": "vocabulary size"}.get(words, words).capitalize(), 48)
+    """``memory_bytes`` → ``Memory bytes``."""
+    return shorten(name.replace("_", " ").capitalize(), 48)
 
 
 def talk_texts(draft: Draft) -> list[Section]:
-    """Up to three conversations, with up to ten messages each."""
+    """Up to four conversations, with up to ten messages each."""
     facts, file = draft.facts, "evaluate/conversations.json"
     talks = []
-    for index in range(min(facts.length(file), 3)):
+    for index in range(min(facts.length(file), 4)):
         messages = [
             {
                 "role": facts.text(file, f"{index}.messages.{turn}.role", "Role of a message") or "",
