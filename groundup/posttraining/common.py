@@ -1,6 +1,6 @@
 """What SFT, DPO and GRPO share: the run's problems, its previous model, answers to problems."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from groundup.corpus import read_documents
 from groundup.dataloader.packing import Masked
 from groundup.inference import Completion, Engine, Sampling
 from groundup.model import Transformer
-from groundup.tasks import TRAINING_WEIGHTS, Grade, Material, Problem, Split, TaskMixture, grade
+from groundup.tasks import FAMILIES, Grade, Material, Problem, Split, TaskMixture, grade
 from groundup.tokenizer import BytePairTokenizer, ChatTemplate
 from groundup.training import find_checkpoint, load_model
 
@@ -80,6 +80,9 @@ def masked(given: Answer, template: ChatTemplate) -> Masked:
     return prompt + picked, [False] * len(prompt) + [True] * len(picked)
 
 
-def mixture(run: Path, split: Split, seed: int, **options: float) -> TaskMixture:
-    """The run's problems of one split, in training's proportions."""
-    return TaskMixture(split, seed, read_material(run), TRAINING_WEIGHTS, **options)  # type: ignore[arg-type]
+def mixture(
+    run: Path, split: Split, seed: int, families: Mapping[str, float] | None = None, **options: float
+) -> TaskMixture:
+    """The run's problems of one split; every family equally often unless ``families`` says otherwise."""
+    weights = families or dict.fromkeys(FAMILIES, 1.0)
+    return TaskMixture(split, seed, read_material(run), weights, **options)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from groundup.inference import Engine, Sampling
 from groundup.model import Transformer
 from groundup.objectives import next_token
 from groundup.posttraining.common import answer, mixture, stage_model
-from groundup.tasks import Task
+from groundup.tasks import TRAINING_WEIGHTS, Task
 from groundup.tokenizer import ChatTemplate
 from groundup.training import Hook, TrainingConfig, train
 
@@ -96,7 +96,8 @@ def build(config: SFTConfig, run: Path, seed: int) -> dict[str, float]:
     """Fine-tune the base model of the run directory ``run``; return the stage's metrics."""
     model, tokenizer = stage_model(run, "pretrain")
     template = ChatTemplate(tokenizer)
-    task = mixture(run, "train", seed, chitchat=config.chitchat, multi_turn=config.multi_turn, size=10_000_000)
+    options = {"chitchat": config.chitchat, "multi_turn": config.multi_turn, "size": 10_000_000}
+    task = mixture(run, "train", seed, TRAINING_WEIGHTS, **options)
     source = ConversationSource(task, template, config.rows, model.config.context)
     held_out = mixture(run, "validation", seed)
     problems = [held_out.problem(index) for index in range(config.validation_problems)]

@@ -80,5 +80,5 @@ def _place_in_road(file: str) -> tuple[int, str]:
 def _shown(value: float | str) -> str:
     """A value of the ledger as it is, a long text by its beginning."""
     if isinstance(value, str):
-        return one_line(value, 16)
+        return one_line(value, 12)
     return count(value) if value == int(value) else f"{value:.6g}".replace("-", "−")

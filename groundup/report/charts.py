@@ -305,8 +305,9 @@ def bits_per_byte(dots: Sequence[Dot], levels: Sequence[tuple[str, float]]) -> s
         _dots(axes, dots, [float(row) for row in range(len(dots))])
         for index, (name, level) in enumerate(sorted(levels, key=lambda item: item[1])):
             axes.axvline(level, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
-            axes.annotate(f"{name}, {level:.3f}", (level, 1), xycoords=("data", "axes fraction"), xytext=(0, 3 + 9 * (index % 2)),
-                          textcoords="offset points", ha="center", color=GREY, fontsize=7.5)  # fmt: skip
+            axes.annotate(f"{name}, {level:.3f}", (level, 1), xycoords=("data", "axes fraction"), ha="center",
+                          xytext=(0, 3 + 9 * (index % 2)), textcoords="offset points",
+                          color=GREY, fontsize=7.5)  # fmt: skip
         for row, dot in enumerate(dots):
             axes.annotate(f"{dot.value:.3f}", (1, row), xycoords=("axes fraction", "data"), xytext=(4, 0),
                           textcoords="offset points", va="center", fontsize=8, color="black")  # fmt: skip

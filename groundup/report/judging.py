@@ -266,7 +266,7 @@ def _answers(draft: Draft) -> list[Section]:
         )
         problem = problems.setdefault((family, prompt), {"family": family, "prompt": prompt, "answers": {}})
         problem["reference"] = reference
-        problem["answers"][stage] = [one_line(answer, 44) or ABSENT, correct == "true"]
+        problem["answers"][stage] = [one_line(answer, 34) or ABSENT, correct == "true"]
     families: dict[str, Section] = {}
     for problem in problems.values():
         best = families.get(problem["family"])

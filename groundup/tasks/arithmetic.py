@@ -1,4 +1,4 @@
-"""Addition of two numbers from 0 to 20, and subtraction with results in that range.
+"""Addition of a number below 100 and one below 10, and the subtractions that undo it.
 
 The content is the fact a + b = c: the sum either way round and the two subtractions that undo it belong to the same
 split, so a held-out sum has never been seen in any form.
@@ -9,9 +9,8 @@ import random
 from groundup.tasks.material import Material
 from groundup.tasks.problem import Content, ContentSplit, Family, Wordings
 
-#: Largest summand, and how often: mostly small numbers.
-LIMITS = (9, 20)
-LIMIT_WEIGHTS = (1, 3)
+#: The smaller summand has one digit: the table of digits and the carry can be learned from other sums.
+LARGEST, SMALL = 99, 9
 #: Results are spread unevenly; one twentieth is about the share of the most frequent.
 CHANCE = 0.05
 
@@ -55,8 +54,9 @@ WORDINGS = {
 
 
 def _draw(rng: random.Random, material: Material, owner: ContentSplit) -> Content:
-    limit = rng.choices(LIMITS, LIMIT_WEIGHTS)[0]
-    a, b = rng.randint(0, limit), rng.randint(0, limit)
+    small = rng.randint(0, SMALL)
+    large = rng.randint(0, LARGEST - small)
+    a, b = rng.choice(((large, small), (small, large)))
     key = ("sum", str(min(a, b)), str(max(a, b)))
     if rng.random() < 0.5:
         return Content("subtract", key, {"a": str(a + b), "b": str(b)}, str(a), CHANCE)

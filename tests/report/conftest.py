@@ -15,7 +15,7 @@ MODELS = ("pretrain", "sft", "dpo", "grpo")
 FAMILIES = ("arithmetic", "spelling", "counting", "sorting", "reversing", "lookup", "memory", "verse")
 
 RECIPE = """\
-name = "quickstart"
+description = "Shakespeare to a small chat model, told as a report"
 seed = 1337
 
 [corpus]
@@ -103,7 +103,12 @@ def manifest(stage: str, index: int) -> dict[str, Any]:
     return {
         "stage": stage,
         "inputs": {},
-        "config": {"beta": 0.1} if stage == "dpo" else {},
+        "config": {
+            "pretrain": {"pretrain": {"precision": "auto"}},
+            "sft": {"precision": "auto"},
+            "dpo": {"precision": "auto", "beta": 0.1},
+            "grpo": {"precision": "auto"},
+        }.get(stage, {}),
         "config_hash": f"{index:x}" * 16,
         "code_version": "0.1.0",
         "seed": 1337,
@@ -121,7 +126,6 @@ def manifest(stage: str, index: int) -> dict[str, Any]:
             "threads": 2,
             "memory_bytes": 8 * 10**9,
             "device": "cpu",
-            "precision": "float32",
             "groundup": "0.1.0",
         },
     }
@@ -220,16 +224,30 @@ def _write_corpus(folder: Path) -> None:
 
 
 def _write_tokenizer(folder: Path) -> None:
+    special = ("<|document|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
+    longest = (" " * 24, " understanding", " notwithstanding", " Northumberland", " acquaintance", " gentlewoman")
+    merges = ((" ", "t"), ("h", "e"), (" ", "a"), ("o", "u"), (" ", "s"), (".", "\n"), (" t", "he"))
+
+    def size(total: int, per_token: float) -> dict[str, float]:
+        tokens, words = round(total / per_token), round(total / 5.6)
+        return {"bytes": total, "words": words, "tokens": tokens, "bytes_per_token": total / tokens,
+                "tokens_per_word": tokens / words, "single_byte_share": 0.19}  # fmt: skip
+
     facts = {
         "vocab_size": 4096,
-        "merges": 3835,
-        "special_tokens": ["<|bos|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"],
-        "bytes_per_token_train": 3.71,
-        "bytes_per_token_validation": 3.64,
-        "tokens_per_word": 1.34,
-        "longest_tokens": [" understanding", " notwithstanding", " Northumberland", " acquaintance", " gentlewoman"],
-        "first_merges": [[" ", "t"], ["h", "e"], [" ", "a"], ["o", "u"], [" ", "s"], ["i", "n"], [" t", "he"]],
-        "example": {"text": "".join(SENTENCE), "pieces": SENTENCE},
+        "vocab_size_asked_for": 4096,
+        "merges": 3834,
+        "special_tokens": {name: 4090 + index for index, name in enumerate(special)},
+        "fingerprint": "5f" * 32,
+        "seconds": 1.79,
+        "train": size(4_880_804, 3.71),
+        "validation": size(522_114, 3.64),
+        "longest_tokens": [{"id": 1446 + index, "text": text} for index, text in enumerate(longest)],
+        "first_merges": [{"left": a, "right": b, "id": 256 + index} for index, (a, b) in enumerate(merges)],
+        "example": {
+            "text": "".join(SENTENCE),
+            "pieces": [{"id": 300 + index, "text": text} for index, text in enumerate(SENTENCE)],
+        },
     }
     write_json(folder / "facts.json", facts)
 
@@ -250,7 +268,7 @@ def _write_training(folder: Path) -> None:
     texts = {
         0: "ql zzT ;oe\nmm\u00a0th ,,ee th\ufffd t",
         100: "the the of and so the lord,\nAnd to the king of the the heart of the man.",
-        300: "the night is come, and I will not be told\nThat ever man did keep so cold a fire.",
+        300: "the night is come.\n\n\n\nLEAR.\n\nand I will not be told\nThat ever man did keep so cold a fire.",
         600: "the night is past; the lamps are low,\nAnd every door that opened to the sea\n"
         "Is shut again. Good sir, where shall we go?",
     }

@@ -13,7 +13,7 @@ import typst
 
 from groundup.core.errors import ArtifactError, UsageError
 from groundup.core.files import read_json, sha256_of, write_json, write_jsonl, write_text
-from groundup.report import Facts, ReportConfig, build, charts
+from groundup.report import Facts, ReportConfig, build, charts, front, learning, making
 from groundup.report.appendix import sources_of_numbers
 from groundup.report.build import ENTRY, compose, place
 from groundup.report.readings import Draft
@@ -43,7 +43,7 @@ def built(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, di
 def test_a_complete_run_gives_a_complete_report(built: tuple[Path, dict[str, float]]) -> None:
     out, metrics = built
     assert (out / "report.pdf").read_bytes().startswith(b"%PDF-")
-    assert 8 <= metrics["pages"] <= 14
+    assert 8 <= metrics["pages"] <= 15
     assert {path.stem for path in (out / "charts").iterdir()} == {
         "cover", "funnel", "attention-heads", "attention-all", "pretrain", "sft", "dpo", "grpo",
         "bits-per-byte", "exact-match",
@@ -129,6 +129,38 @@ def test_a_run_without_dpo_and_grpo_keeps_the_rest(run: Path, tmp_path: Path) ->
     assert len(render_pages(content, drawings, tmp_path / "pages", resolution=20)) >= 8
 
 
+def test_tokens_are_shown_as_text(run: Path) -> None:
+    tokenizer = making.tokenizer(Draft(Facts(run), 100))
+    assert tokenizer["pieces"][:2] == ["The", "␣old"]
+    assert tokenizer["merges"][-2:] == [".↵", "␣the"]
+    assert tokenizer["longest"][0] == "␣×24"
+    assert ["Bytes per token", "3.71", "3.64"] in tokenizer["rows"]
+    assert tokenizer["validation"] == "3.64"
+
+
+def test_samples_have_no_blank_lines(run: Path) -> None:
+    samples = learning.training(Draft(Facts(run), 600), "pretrain")["samples"]
+    texts = [text for moment in samples for _, text in moment["texts"]]
+    assert any("LEAR." in text for text in texts)
+    assert not any("\n\n" in text for text in texts)
+
+
+def test_what_was_not_recorded_is_not_drawn(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(charts, "curves", lambda rows, _: drawn.extend(p.title for row in rows for p in row) or "")
+    write_jsonl(tmp_path / "dpo" / "metrics.jsonl", [{"step": step, "loss": 0.7, "margin": None} for step in (1, 2)])
+    section = learning.training(Draft(Facts(tmp_path), 600), "dpo")
+    assert drawn == ["Loss, nats per pair"]
+    assert section["accuracy"] == ""
+    write_jsonl(tmp_path / "dpo" / "metrics.jsonl", [{"step": 1}])
+    assert learning.training(Draft(Facts(tmp_path), 600), "dpo")["chart"] is None
+
+
+def test_precision_is_what_the_stage_asked_for(run: Path) -> None:
+    content = front.brief(Draft(Facts(run), 100))
+    assert [row[4] for row in content["costs"]] == ["—", "—", "auto", "auto", "auto", "auto", "—"]
+
+
 def test_hostile_text_is_set_and_not_obeyed(run: Path, tmp_path: Path) -> None:
     hostile = shutil.copytree(run, tmp_path / "run")
     write_jsonl(hostile / "pretrain" / "samples.jsonl", [{"step": 1, "prompt": HOSTILE, "text": HOSTILE}] * 2)
@@ -142,7 +174,7 @@ def test_hostile_text_is_set_and_not_obeyed(run: Path, tmp_path: Path) -> None:
     )
     source = dict.fromkeys(("name", "package", "version", "sha256", "licence"), HOSTILE)
     write_json(hostile / "corpus" / "sources.json", [source])
-    write_text(hostile / "recipe.toml", f"name = {json.dumps(HOSTILE, ensure_ascii=False)}\n")
+    write_text(hostile / "recipe.toml", f"description = {json.dumps(HOSTILE, ensure_ascii=False)}\n")
     write_json(hostile / "tokenizer" / "facts.json", {"vocab_size": 9, "longest_tokens": [HOSTILE, "", " ", "\n"]})
     attention = {"text": HOSTILE, "tokens": [HOSTILE, "$", "\\"], "layers": [[[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]]}
     write_json(hostile / "evaluate" / "attention.json", attention)

@@ -1,10 +1,13 @@
 """Charts: the same SVG for the same numbers, whatever the numbers and words are."""
 
+import itertools
 import re
 
 import matplotlib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from groundup.report import charts
 from groundup.report.charts import Dot, Line, Panel
@@ -29,9 +32,17 @@ def test_equal_numbers_give_equal_bytes_whatever_the_users_style_is() -> None:
 
 @pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0], [float(n % 7) for n in range(5_000)]])
 def test_curves_of_any_length(values: list[float]) -> None:
-    svg = charts.curves([[panel(values)], [panel(values), panel([])]], (1.5, 1.5))
+    svg = charts.curves([[panel(values)], [panel(values), panel(values)]], (1.5, 1.5))
     assert svg.count("<svg") == 1
     assert len(svg) < 400_000
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=6), st.floats(0.1, 10))
+def test_labels_keep_apart_and_in_order(places: list[float], gap: float) -> None:
+    moved = charts.apart(places, gap)
+    assert all(new >= old for new, old in zip(moved, places, strict=True))
+    assert all(high - low >= gap - 1e-9 for low, high in itertools.pairwise(sorted(moved)))
+    assert np.all(np.diff([moved[index] for index in sorted(range(len(places)), key=places.__getitem__)]) > 0)
 
 
 def test_thinning_keeps_the_mean_and_the_limit() -> None:
