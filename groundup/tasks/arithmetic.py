@@ -11,7 +11,7 @@ from groundup.tasks.problem import Content, ContentSplit, Family, Wordings
 
 #: The smaller summand has one digit: the table of digits and the carry can be learned from other sums.
 LARGEST, SMALL = 99, 9
-#: Results are spread unevenly; one twentieth is about the share of the most frequent.
+#: A little more than the share of the most frequent result.
 CHANCE = 0.05
 
 WORDINGS = {
