@@ -6,7 +6,9 @@ Nothing but wiring: each stage says what it needs, which part of the recipe it d
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundup.core.run import Stage
 from groundup.corpus.build import build as build_corpus
+from groundup.corpus.reading import find_files
 from groundup.evaluation.evaluate import build as build_evaluation
 from groundup.posttraining.dpo import build as build_dpo
 from groundup.posttraining.grpo import build as build_grpo
@@ -14,8 +16,6 @@ from groundup.posttraining.sft import build as build_sft
 from groundup.pretraining.build import build as build_base_model
 from groundup.report.build import build as build_report
 from groundup.tokenizer.build import build as build_tokenizer
-from groundup.core.run import Stage
-from groundup.corpus.reading import find_files
 
 TRAINED = ("pretrain", "sft", "dpo", "grpo")
 
