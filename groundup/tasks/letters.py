@@ -98,9 +98,10 @@ def _draw_spelling(rng: random.Random, material: Material, owner: ContentSplit) 
 def _draw_counting(rng: random.Random, material: Material, owner: ContentSplit) -> Content | None:
     """A word of each length with equal probability, so that no one answer is right more often than others."""
     length = rng.choice(LENGTHS)
-    word = frequent(rng, material.words)
-    if len(word) != length:
+    words = tuple(word for word in material.words if len(word) == length)
+    if not words:
         return None
+    word = frequent(rng, words)
     return Content("count", word_key(word), {"letters": " ".join(word)}, str(length), chance=1 / len(LENGTHS))
 
 

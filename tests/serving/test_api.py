@@ -170,7 +170,7 @@ def test_multi_turn_and_text_parts(serving: Callable[..., Served], babbling: Bui
         ({"messages": [{"role": "wizard", "content": "x"}]}, "wizard"),
         ({"messages": [*HI, *HI]}, "message 2"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user", "content": "x" * 500}]}, "take 504 tokens, the context 128"),
+        ({"messages": [{"role": "user", "content": "x" * 500}]}, "take 505 tokens, the context 128"),
         ({"messages": [{"role": "user"}]}, "content"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),

@@ -47,7 +47,7 @@ def test_verse_is_found_without_speakers_and_directions() -> None:
     material = Material.from_documents([STANZA])
     passages = {*material.train_verses, *material.validation_verses, *material.test_verses}
     expected = tuple(line for line in STANZA.splitlines() if line.startswith(("The", "And")))
-    assert expected in passages
+    assert expected[:PASSAGE_LINES] in passages
     assert not any("[" in line or "KING" in line for passage in passages for line in passage)
 
 
