@@ -87,8 +87,8 @@ def test_answer_and_usage(serving: Callable[..., Served], saying: Build) -> None
     assert answer.choices[0].message.role == "assistant"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.model == "tiny"
-    prompt = 6  # <|document|> <|user|> H i <|end|> <|assistant|>
-    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (prompt, 10, 16)
+    prompt = 7  # <|document|> <|user|> space H i <|end|> <|assistant|>
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (prompt, 10, 17)
 
 
 def test_length_is_respected(serving: Callable[..., Served], saying: Build) -> None:
