@@ -1,8 +1,9 @@
 """Our model → the same model of Hugging Face transformers, with the same weights."""
 
+from dataclasses import replace
 from typing import Any
 
-from groundup.model import Transformer
+from groundup.model import ModelConfig, Transformer
 
 #: Our names of parts → theirs, replaced one after the other.
 NAMES = {
@@ -57,3 +58,8 @@ def _renamed(name: str) -> str:
     for ours, theirs in NAMES.items():
         name = name.replace(ours, theirs)
     return name
+
+
+def shape_of(config: ModelConfig) -> ModelConfig:
+    """The shape that the peer can have too: without smeared keys, which no model of the library knows."""
+    return replace(config, key_smear=False)

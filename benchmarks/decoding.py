@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks._common import OURS, Case, Prepared, Rounds, compare, main, require_positive
-from benchmarks._twin import twin
+from benchmarks._twin import shape_of, twin
 from groundup.core.device import choose_device
 from groundup.core.errors import UsageError
 from groundup.core.seeding import numpy_rng, torch_rng
@@ -49,7 +49,10 @@ class Decoding(Rounds):
 def task(settings: Decoding) -> tuple[Transformer, Ids]:
     """The model and the prompts: random, so that every layer matters, unlike at the start of training."""
     recipe = load(settings.recipe)
-    model, generator = Transformer(recipe.model, recipe.tokenizer.vocab_size), torch_rng(recipe.seed, "benchmark")
+    model, generator = (
+        Transformer(shape_of(recipe.model), recipe.tokenizer.vocab_size),
+        torch_rng(recipe.seed, "benchmark"),
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0 if parameter.ndim > 1 else 1.0, 0.2, generator=generator)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks._common import OURS, Case, Prepared, Rounds, compare, main, require_positive
-from benchmarks._twin import twin
+from benchmarks._twin import shape_of, twin
 from groundup.core.device import Precision, autocast, choose_device, choose_dtype
 from groundup.core.errors import TrainingError, UsageError
 from groundup.core.seeding import numpy_rng, torch_rng
@@ -72,7 +72,7 @@ class Task:
 
     def model(self) -> Transformer:
         """The initial weights."""
-        model = Transformer(self.recipe.model, self.recipe.tokenizer.vocab_size)
+        model = Transformer(shape_of(self.recipe.model), self.recipe.tokenizer.vocab_size)
         return model.initialise(torch_rng(self.recipe.seed, "weights")).to(self.windows.device)
 
     def prepared(self, model: nn.Module, step: Callable[[Tensor], float]) -> Prepared:
