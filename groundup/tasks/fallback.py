@@ -129,5 +129,5 @@ The page is turned, the tide is high,
 And slow the evening ships go by.
 """
 
-#: Passages of four lines each, in the form of ``Material.verses``.
+#: Poems of four lines each; ``Material`` takes the beginning of each.
 VERSES = tuple(tuple(poem.splitlines()) for poem in _POEMS.strip().split("\n\n"))
