@@ -10,7 +10,9 @@ BYTES = BytePairTokenizer([])
 
 
 def streamed(data: bytes, stops: list[str]) -> tuple[list[str], TextStream]:
+    """The pieces of a turn; the space that the chat template puts before it must leave no piece."""
     stream = TextStream(BYTES, stops)
+    assert stream.push(BYTES.encode_bytes(b" ")[0]) == ""
     pieces = [stream.push(token) for token in BYTES.encode_bytes(data)]
     return [*pieces, stream.finish()], stream
 
