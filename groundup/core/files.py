@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,17 @@ def read_jsonl(path: Path) -> Iterator[Any]:
             except ValueError as error:
                 raise ArtifactError(f"{path} is damaged at line {number}; delete it and run again") from error
             yield value
+
+
+def cache_folder() -> Path:
+    """Where fetched archives and compiled kernels are kept: ``$GROUNDUP_CACHE``, else the platform's cache folder."""
+    if chosen := os.environ.get("GROUNDUP_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "groundup"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "groundup"
 
 
 def sha256_of(path: Path) -> str:

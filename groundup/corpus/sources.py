@@ -5,8 +5,6 @@ disk, so no path inside an archive can escape, and no code of the package ever r
 """
 
 import configparser
-import os
-import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from groundup.core.errors import ArtifactError, DataError, UsageError
-from groundup.core.files import sha256_of
+from groundup.core.files import cache_folder, sha256_of
 from groundup.corpus.document import Document
 
 #: No single text of an archive may be larger: a guard against a decompression bomb.
@@ -79,17 +77,6 @@ def get_source(name: str) -> Source:
     except KeyError:
         known = ", ".join(sorted(SOURCES))
         raise UsageError(f"corpus source {name!r} is unknown; use one of: {known}, or --corpus.path FOLDER") from None
-
-
-def cache_folder() -> Path:
-    """Where archives are kept: ``$GROUNDUP_CACHE``, else the platform's cache folder."""
-    if chosen := os.environ.get("GROUNDUP_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        return (Path(base) if base else Path.home() / "AppData" / "Local") / "groundup"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "groundup"
 
 
 def archive_path(source: Source, cache: Path | None = None) -> Path:
