@@ -145,7 +145,7 @@ def _load(kernel: Kernel) -> int:
 def _machine(llvm: Any) -> Any:
     """Code for exactly this processor."""
     return llvm.Target.from_default_triple().create_target_machine(
-        opt=3, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), reloc="pic", jit=True
+        opt=3, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), reloc="pic", codemodel="small"
     )
 
 

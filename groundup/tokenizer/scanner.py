@@ -15,12 +15,12 @@ scan = Kernel(
 )
 
 
-def piece_ends(data: bytes, rules: Rules) -> npt.NDArray[np.int64]:
+def piece_ends(data: bytes, rules: Rules, size: int) -> npt.NDArray[np.int64]:
     """Where each piece of the text ``data`` ends."""
     found = []
     start, room = 0, np.empty(1 << 16, np.int64)
-    while start < len(data):
-        count = scan(data, start, len(data), classes(), *rules, room, len(room))
+    while start < size:
+        count = scan(data, start, size, classes(), *rules, room, len(room))
         found.append(room[:count].copy())
         start = int(room[count - 1])
     return np.concatenate(found) if found else np.empty(0, np.int64)

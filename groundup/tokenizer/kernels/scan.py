@@ -3,7 +3,10 @@
 A byte that is not part of valid UTF-8 counts as a sign, one byte wide. Tables and bits are those of ``unicode``.
 """
 
+import numpy as np
 from numba import njit
+
+from groundup.tokenizer.kernels.memory import load64, trailing_zeros
 
 LETTER, NUMBER, SPACE, LINE_END, UPPER, LOWER = 1, 2, 4, 8, 16, 32
 WORDLIKE = LETTER | NUMBER | SPACE
@@ -11,42 +14,82 @@ GPT2, CL100K, O200K = 0, 1, 2
 TAIL_WHOLE, SINGLE = 1, 2
 APOSTROPHE, BLANK, SLASH = 0x27, 0x20, 0x2F
 
+# Constants for eight bytes at once; the high bit of a byte is its answer.
+HIGH = np.uint64(0x8080808080808080)
+LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
+SMALL = np.uint64(0x2020202020202020)
+FROM_A = np.uint64(0x1F1F1F1F1F1F1F1F)  # added to a byte, reaches the high bit from "a" on
+AFTER_Z = np.uint64(0x0505050505050505)  # … from behind "z" on
 
-@njit(inline="always")
+
+@njit(forceinline=True)
 def look(text, place, end, classes):
     """Class and width of the character at ``place``: ``class | width << 8``."""
     first = text[place]
     if first < 0x80:
-        return int(classes[first]) | 0x100
+        return np.int64(classes[first]) | 0x100
+    return look_beyond_ascii(text, place, end, classes)
+
+
+@njit
+def look_beyond_ascii(text, place, end, classes):
+    """The same for a byte that is not ASCII; a byte that is not part of valid UTF-8 has no class."""
+    first = np.int64(text[place])
     if first < 0xC2 or first > 0xF4 or place + 1 >= end:
         return 0x100
-    second = text[place + 1]
+    second = np.int64(text[place + 1])
     if second & 0xC0 != 0x80:
         return 0x100
     if first < 0xE0:
-        return int(classes[(first & 0x1F) << 6 | (second & 0x3F)]) | 0x200
+        return np.int64(classes[(first & 0x1F) << 6 | (second & 0x3F)]) | 0x200
     if place + 2 >= end:
         return 0x100
-    third = text[place + 2]
+    third = np.int64(text[place + 2])
     if third & 0xC0 != 0x80:
         return 0x100
     if first < 0xF0:
         code = (first & 0x0F) << 12 | (second & 0x3F) << 6 | (third & 0x3F)
         if code < 0x800 or 0xD800 <= code < 0xE000:
             return 0x100
-        return int(classes[code]) | 0x300
+        return np.int64(classes[code]) | 0x300
     if place + 3 >= end:
         return 0x100
-    fourth = text[place + 3]
+    fourth = np.int64(text[place + 3])
     if fourth & 0xC0 != 0x80:
         return 0x100
     code = (first & 0x07) << 18 | (second & 0x3F) << 12 | (third & 0x3F) << 6 | (fourth & 0x3F)
     if code < 0x10000 or code > 0x10FFFF:
         return 0x100
-    return int(classes[code]) | 0x400
+    return np.int64(classes[code]) | 0x400
 
 
-@njit(inline="always")
+@njit(forceinline=True)
+def leading_letters(word):
+    """How many of the eight bytes, from the lowest on, are ASCII letters before one that is not."""
+    small = (word | SMALL) & LOW
+    letters = (small + FROM_A) & ~(small + AFTER_Z) & ~word & HIGH
+    return trailing_zeros(letters ^ HIGH) >> 3
+
+
+@njit(forceinline=True)
+def letters_end(text, place, end, classes):
+    """Where the run of letters ends. Reads up to eight bytes behind ``end``."""
+    while True:
+        count = leading_letters(load64(text, place))
+        place += count
+        if place >= end:
+            return end
+        if count == 8:
+            continue
+        if text[place] < 0x80:
+            return place
+        seen = look(text, place, end, classes)
+        if not seen & LETTER:
+            return place
+        place += seen >> 8
+
+
+@njit(forceinline=True)
 def run_of(text, place, end, classes, wanted):
     """Where the run of characters with one of the bits ``wanted`` ends."""
     while place < end:
@@ -63,7 +106,7 @@ def run_of(text, place, end, classes, wanted):
     return place
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def run_without(text, place, end, classes, unwanted):
     """Where the run of characters with none of the bits ``unwanted`` ends."""
     while place < end:
@@ -80,12 +123,12 @@ def run_without(text, place, end, classes, unwanted):
     return place
 
 
-@njit(inline="always")
+@njit
 def is_small(byte, letter, kind):
     return byte == letter or (kind > 0 and byte == letter - 32)
 
 
-@njit(inline="always")
+@njit
 def contraction(text, place, end, kind):
     """Where ``'s 't 're 've 'm 'll 'd`` at ``place``, an apostrophe, ends; ``place`` itself if there is none."""
     if place + 1 >= end:
@@ -107,7 +150,7 @@ def contraction(text, place, end, kind):
     return place
 
 
-@njit(inline="always")
+@njit
 def digits_end(text, place, end, classes, most):
     """Where at most ``most`` digits end; 0: any number."""
     if most == 0:
@@ -217,13 +260,13 @@ def scan(text, start, end, classes, shape, digits, contractions, whitespace, end
         stop = place
         if shape == CL100K:
             if seen & LETTER:
-                stop = run_of(text, place, end, classes, LETTER)
+                stop = letters_end(text, place, end, classes)
             elif not seen & (NUMBER | LINE_END):
                 if text[place] == APOSTROPHE:
                     stop = contraction(text, place, end, contractions)
                 if stop == place:
                     after = place + (seen >> 8)
-                    stop = run_of(text, after, end, classes, LETTER)
+                    stop = letters_end(text, after, end, classes)
                     if stop == after:
                         stop = place
         elif shape == O200K:
@@ -231,13 +274,13 @@ def scan(text, start, end, classes, shape, digits, contractions, whitespace, end
                 stop = o200k_word(text, place, end, classes, seen, contractions)
         else:
             if seen & LETTER:
-                stop = run_of(text, place, end, classes, LETTER)
+                stop = letters_end(text, place, end, classes)
             elif text[place] == APOSTROPHE:
                 stop = contraction(text, place, end, 0)
             elif text[place] == BLANK and place + 1 < end:
                 following = look(text, place + 1, end, classes)
                 if following & LETTER:
-                    stop = run_of(text, place + 1, end, classes, LETTER)
+                    stop = letters_end(text, place + 1, end, classes)
                 elif following & NUMBER and digits == 0:
                     stop = run_of(text, place + 1, end, classes, NUMBER)
         if stop == place:

@@ -1,0 +1,289 @@
+"""The compiled encoder: a vocabulary → arrays, and UTF-8 → ids with them (``kernels/encode.py``).
+
+Each thread works with a ``Workspace`` of its own, which remembers the ids of pieces it has met. What it remembers is
+bounded: a full workspace forgets everything but the vocabulary and goes on.
+"""
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from groundup.core.compiled import Kernel, pointer
+from groundup.tokenizer.pretokenize import Pattern
+from groundup.tokenizer.unicode import classes
+from groundup.tokenizer.vocabulary import Vocabulary
+
+Ids = npt.NDArray[np.uint32]
+
+#: Pieces remembered besides the vocabulary; and the bytes of those longer than 15; and the ids of those of more than 4.
+PIECES, KEY_BYTES, STORED_IDS = 1 << 17, 1 << 22, 1 << 20
+#: A piece may be this long before memory is made for it: 40 bytes for each of its bytes while it is merged.
+ROOM = 1 << 10
+#: The scanner is this many pieces ahead of the encoder.
+BLOCK = 512
+#: Kernels read words of eight bytes, and so behind the end.
+PADDING = bytes(16)
+#: Texts are handed to threads in portions of about so many bytes.
+PORTION = 1 << 20
+
+_LONG = 255
+_NO_MERGE = np.uint64(0xFFFFFFFFFFFFFFFF)
+_WRITTEN, _REASON, _DOCUMENT, _PLACE = 3, 4, 5, 6
+_CACHE_FULL, _PIECE_TOO_LONG = 1, 2
+
+_MERGING = ("u32*", "u64*", "u64*", "u64", "i32*")
+_MEMORY = ("u64*", "u64", "u8*", "u32*", "i64*", "i64*", "u32*", "u64*", "i64", "i32*", "i32*", "i32*")
+_MODULE = "groundup.tokenizer.kernels.encode"
+_encode = Kernel(
+    f"{_MODULE}:encode", "i64",
+    *("u8*", "i64*", "i64", "u8*", "i64", "i64", "i64", "i64", "i64*", "i64"), *_MERGING, *_MEMORY, "i64*",
+)  # fmt: skip
+_encode_pieces = Kernel(f"{_MODULE}:encode_pieces", "i64", "u8*", "i64", "i64*", "i64", *_MERGING, *_MEMORY)
+_add_pairs = Kernel(f"{_MODULE}:add_pairs", "i64", "u64*", "u64", "i32*", "i64")
+_remember_tokens = Kernel(
+    f"{_MODULE}:remember_tokens", "i64",
+    *("u8*", "i64*", "i64", "u8*", "u64*", "u64", "u8*", "u32*", "i64*", "u32*"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The ids of several texts, one after the other."""
+
+    ids: Ids
+    offsets: npt.NDArray[np.int64]
+    """Text ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Ids:
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+    def lists(self) -> list[list[int]]:
+        """The ids of each text as a Python list."""
+        ids, places = self.ids.tolist(), self.offsets.tolist()
+        return [ids[start:end] for start, end in pairwise(places)]
+
+
+class Encoder:
+    """Encodes with one vocabulary, from any number of threads at once."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.pattern = vocabulary.pattern
+        merges = vocabulary.merges
+        lengths = np.diff(vocabulary.offsets)
+        self._blob = vocabulary.blob + PADDING
+        self._offsets = vocabulary.offsets
+        self._wanted = (lengths > 0 if vocabulary.whole_pieces else lengths == 1).astype(np.uint8)
+        self._wanted[merges[:, 2]] = 1  # what the merges build out of its own bytes
+        self._merges = np.ascontiguousarray(merges, np.int32)
+        single = np.flatnonzero(lengths == 1)
+        bytes_of = np.frombuffer(vocabulary.blob, np.uint8)[vocabulary.offsets[single]].astype(np.int64)
+        self._byte_ids = np.zeros(256, np.uint32)
+        self._byte_ids[bytes_of] = single
+        byte_of = np.full(len(vocabulary), -1, np.int64)
+        byte_of[single] = bytes_of
+        left, right = byte_of[merges[:, 0]], byte_of[merges[:, 1]]
+        ranks = np.arange(len(merges), dtype=np.uint64) << np.uint64(32)
+        both = (left >= 0) & (right >= 0)
+        self._byte_pairs = np.full(1 << 16, _NO_MERGE, np.uint64)
+        self._byte_pairs[(left << 8 | right)[both]] = (ranks | merges[:, 2].astype(np.uint64))[both]
+        slots = 1 << max(4, (2 * len(merges)).bit_length())
+        self._pairs = np.full(2 * slots, _NO_MERGE, np.uint64)
+        self._pair_mask = slots - 1
+        _add_pairs(self._pairs, self._pair_mask, self._merges, len(merges))
+        self._merging = (
+            *map(pointer, (self._byte_ids, self._byte_pairs, self._pairs)),
+            self._pair_mask,
+            pointer(self._merges),
+        )
+        rules = self.pattern.rules
+        self._rules = (pointer(classes()), *rules) if rules else None
+        self._idle = deque[_Workspace]()
+
+    def encode(self, data: bytes) -> Ids:
+        """Ids of one text in UTF-8; a byte that is not part of valid UTF-8 is a sign of its own."""
+        bounds = np.array([0, len(data)], np.int64)
+        return self._portion(data, bounds)[0]
+
+    def encode_batch(self, texts: Iterable[bytes], threads: int = 1) -> Encoded:
+        """Ids of many texts; ``threads`` of them work at once."""
+        portions = _portions(texts, PORTION, split=threads > 1 and self._rules is not None)
+        pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        try:
+            results = pool.map(self._work, portions) if pool else map(self._work, portions)
+            ids, counts, begins = [], [], []
+            for portion_ids, portion_counts, portion_begins in results:
+                ids.append(portion_ids)
+                counts.append(portion_counts)
+                begins.append(portion_begins)
+        finally:
+            if pool:
+                pool.shutdown(cancel_futures=True)
+        if not ids:
+            return Encoded(np.empty(0, np.uint32), np.zeros(1, np.int64))
+        ends = np.cumsum(np.concatenate(counts))
+        first = np.concatenate(begins)
+        offsets = np.append(np.concatenate([[0], ends[:-1]])[first], ends[-1])
+        return Encoded(np.concatenate(ids) if len(ids) > 1 else ids[0], offsets)
+
+    def _work(self, portion: "_Portion") -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        ids, bounds = self._portion(portion.data, portion.bounds)
+        return ids, np.diff(bounds), portion.begins
+
+    def _portion(self, data: bytes, bounds: npt.NDArray[np.int64]) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Ids of the texts in ``data``, and where each ends."""
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            workspace = _Workspace(self)
+        try:
+            return workspace.encode(data, bounds)
+        finally:
+            self._idle.append(workspace)
+
+
+class _Workspace:
+    """What one thread needs to encode, and what it remembers."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        tokens = int(encoder._wanted.sum())
+        slots = 1 << int(1.5 * (tokens + PIECES)).bit_length()
+        long = np.diff(encoder._offsets)
+        long_bytes = int(long[long > 15].sum())
+        self._table = np.zeros(4 * slots, np.uint64)
+        self._keys = np.empty(long_bytes + KEY_BYTES + _LONG + 8, np.uint8)
+        self._stored = np.empty(STORED_IDS + _LONG, np.uint32)
+        self._state = np.zeros(7, np.int64)
+        self._limits = np.array([tokens + PIECES, long_bytes + KEY_BYTES, STORED_IDS], np.int64)
+        self._best = np.empty(_LONG, np.uint64)
+        self._queues = np.full(2 * max(1, len(encoder._merges)), -1, np.int32)
+        self._ends = np.empty(BLOCK, np.int64)
+        self._fixed = (pointer(self._table), slots - 1, *map(pointer, (self._keys, self._stored, self._state, self._limits)))
+        self._make_room(ROOM)
+        self._forget()
+
+    def _make_room(self, size: int) -> None:
+        """Memory to merge a piece of ``size`` bytes."""
+        self._room = size
+        self._work = np.empty(9 * size, np.int32)
+        self._heap = np.empty(size, np.int32)
+        self._merging = (
+            pointer(self._best), size, *map(pointer, (self._work, self._heap, self._queues)),
+        )  # fmt: skip
+
+    def _forget(self) -> None:
+        """Remember nothing but the vocabulary."""
+        encoder = self._encoder
+        self._table.fill(0)
+        self._state[:3] = 0
+        ids = np.empty(4, np.uint32)
+        _remember_tokens(
+            encoder._blob, encoder._offsets, len(encoder._wanted), encoder._wanted, *self._fixed[:5], ids
+        )  # fmt: skip
+
+    def encode(self, data: bytes, bounds: npt.NDArray[np.int64]) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Ids of the texts ``data[bounds[i]:bounds[i + 1]]``, and where those of each begin and end."""
+        encoder = self._encoder
+        out = np.empty(len(data) + 4, np.uint32)  # no id is shorter than a byte; memory is used where it is written
+        out_bounds = np.zeros(len(bounds), np.int64)
+        padded = data + PADDING
+        state = self._state
+        state[_WRITTEN:] = 0
+        if encoder._rules is None:
+            self._encode_found(data, padded, bounds, out, out_bounds)
+        else:
+            call = _encode.bind()
+            before = (padded, pointer(bounds), len(bounds) - 1, *encoder._rules, pointer(self._ends), BLOCK)
+            while True:
+                call(*before, *encoder._merging, *self._fixed, pointer(out), *self._merging, pointer(out_bounds))
+                if state[_REASON] == 0:
+                    break
+                self._remedy(len(data))
+        written = int(state[_WRITTEN])
+        if self._room > ROOM:
+            self._make_room(ROOM)
+        out.resize(written, refcheck=False)
+        return out, out_bounds
+
+    def _encode_found(
+        self, data: bytes, padded: bytes, bounds: Any, out: Ids, out_bounds: npt.NDArray[np.int64]
+    ) -> None:
+        """The same where only ``regex`` finds the pieces."""
+        encoder, state = self._encoder, self._state
+        for document, (start, end) in enumerate(pairwise(bounds.tolist())):
+            pieces = encoder.pattern.pieces(data[start:end].decode("utf-8", "surrogateescape"))
+            lengths = [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces]
+            ends = np.fromiter(accumulate(lengths, initial=start), np.int64)[1:]
+            done = 0
+            while done < len(ends):
+                state[_REASON] = 0
+                done += _encode_pieces(
+                    padded, start, ends[done:], len(ends) - done, *encoder._merging, *self._fixed, out, *self._merging
+                )
+                start = int(ends[done - 1]) if done else start
+                if state[_REASON]:
+                    self._remedy(len(data))
+            out_bounds[document + 1] = state[_WRITTEN]
+
+    def _remedy(self, most: int) -> None:
+        """Make the room that the kernel lacked."""
+        if self._state[_REASON] == 1:
+            self._forget()
+        else:
+            self._make_room(min(most, 8 * self._room))
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Texts, or parts of one, that one thread encodes in one go."""
+
+    data: bytes
+    bounds: npt.NDArray[np.int64]
+    begins: npt.NDArray[np.bool_]
+    """Whether each begins a text; the others go on with the one before."""
+
+
+def _portions(texts: Iterable[bytes], size: int, split: bool) -> Iterator[_Portion]:
+    """Gather ``texts`` to about ``size`` bytes; with ``split``, a longer one is cut where a piece surely begins."""
+    parts: list[bytes] = []
+    begins: list[bool] = []
+    held = 0
+    for text in texts:
+        for number, part in enumerate(_parts(text, size) if split else (text,)):
+            parts.append(part)
+            begins.append(number == 0)
+            held += len(part)
+            if held >= size:
+                yield _portion(parts, begins)
+                parts, begins, held = [], [], 0
+    if parts:
+        yield _portion(parts, begins)
+
+
+def _portion(parts: Sequence[bytes], begins: Sequence[bool]) -> _Portion:
+    bounds = np.fromiter(accumulate(map(len, parts), initial=0), np.int64, len(parts) + 1)
+    return _Portion(parts[0] if len(parts) == 1 else b"".join(parts), bounds, np.array(begins, np.bool_))
+
+
+def _parts(text: bytes, size: int) -> Iterator[bytes]:
+    """Cut before a space behind an ASCII sign or letter: a piece begins there by every known pattern."""
+    start = 0
+    while len(text) - start > 2 * size:
+        cut = text.find(b" ", start + size)
+        while cut >= 0 and not 0x20 < text[cut - 1] < 0x7F:
+            cut = text.find(b" ", cut + 1)
+        if cut < 0:
+            break
+        yield text[start:cut]
+        start = cut
+    yield text[start:] if start else text

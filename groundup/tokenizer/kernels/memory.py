@@ -1,0 +1,55 @@
+"""Reading memory as the processor can and Python cannot: eight bytes at a time, and ahead of need; and counting bits."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+@intrinsic
+def load64(typing_context, pointer, index):
+    """The eight bytes from ``pointer[index]`` on as an unsigned number, at any alignment; the first is the lowest."""
+
+    def generate(context, builder, signature, arguments):
+        address = builder.gep(arguments[0], [arguments[1]])
+        return builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
+
+    return types.uint64(types.CPointer(types.uint8), types.int64), generate
+
+
+@intrinsic
+def prefetch(typing_context, pointer, index):
+    """Ask for the cache line of ``pointer[index]``; costs nothing when it is there."""
+
+    def generate(context, builder, signature, arguments):
+        address = builder.gep(arguments[0], [arguments[1]])
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+        read, keep, data = number(0), number(3), number(1)
+        builder.call(function, [builder.bitcast(address, byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64), generate
+
+
+@intrinsic
+def store64(typing_context, pointer, index, word):
+    """Write two 32-bit numbers at once: the low half of ``word`` to ``pointer[index]``, the high half behind it."""
+
+    def generate(context, builder, signature, arguments):
+        address = builder.gep(arguments[0], [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(address, ir.IntType(64).as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.uint32), types.int64, types.uint64), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context, word):
+    """How many of the low bits of a 64-bit word are zero; 64 for none set."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], cgutils.false_bit)
+
+    return types.int64(types.uint64), generate
