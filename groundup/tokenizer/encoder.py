@@ -29,7 +29,7 @@ ROOM = 1 << 10
 #: The scanner is this many pieces ahead of the encoder.
 BLOCK = 512
 #: Kernels read words of eight bytes, and so behind the end.
-PADDING = bytes(16)
+PADDING = bytes(80)
 #: Texts are handed to threads in portions of about so many bytes.
 PORTION = 1 << 20
 

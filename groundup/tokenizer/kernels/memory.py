@@ -53,3 +53,35 @@ def trailing_zeros(typing_context, word):
         return builder.cttz(arguments[0], cgutils.false_bit)
 
     return types.int64(types.uint64), generate
+
+
+@intrinsic
+def bytes_between(typing_context, pointer, index, first, count):
+    """Which of the 64 bytes from ``pointer[index]`` on are among the ``count`` values from ``first``: a bit for each."""
+
+    def generate(context, builder, signature, arguments):
+        vector = ir.VectorType(ir.IntType(8), 64)
+        address = builder.gep(arguments[0], [arguments[1]])
+        loaded = builder.load(builder.bitcast(address, vector.as_pointer()), align=1)
+        low, span = (_everywhere(builder, vector, builder.trunc(number, ir.IntType(8))) for number in arguments[2:])
+        inside = builder.icmp_unsigned("<", builder.sub(loaded, low), span)
+        return builder.bitcast(inside, ir.IntType(64))
+
+    return types.uint64(types.CPointer(types.uint8), types.int64, types.int64, types.int64), generate
+
+
+def _everywhere(builder, vector, number):
+    """A vector of one number."""
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+
+@intrinsic
+def leading_zeros(typing_context, word):
+    """How many of the high bits of a 64-bit word are zero; 64 for none set."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctlz(arguments[0], cgutils.false_bit)
+
+    return types.int64(types.uint64), generate

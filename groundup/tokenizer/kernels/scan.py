@@ -6,7 +6,7 @@ A byte that is not part of valid UTF-8 counts as a sign, one byte wide. Tables a
 import numpy as np
 from numba import njit
 
-from groundup.tokenizer.kernels.memory import load64, trailing_zeros
+from groundup.tokenizer.kernels.memory import bytes_between, leading_zeros, load64, trailing_zeros
 
 LETTER, NUMBER, SPACE, LINE_END, UPPER, LOWER = 1, 2, 4, 8, 16, 32
 WORDLIKE = LETTER | NUMBER | SPACE
@@ -14,6 +14,8 @@ GPT2, CL100K, O200K = 0, 1, 2
 TAIL_WHOLE, SINGLE = 1, 2
 APOSTROPHE, BLANK, SLASH = 0x27, 0x20, 0x2F
 
+EDGE = np.uint64(1 << 63)
+ZERO, ONE, ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 # Constants for eight bytes at once; the high bit of a byte is its answer.
 HIGH = np.uint64(0x8080808080808080)
 LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
@@ -248,56 +250,203 @@ def small_after(text, place, end, classes):
 
 
 @njit
+def piece_end(text, place, end, classes, shape, digits, contractions, whitespace):
+    """Where the piece that begins at ``place`` ends, character by character."""
+    seen = look(text, place, end, classes)
+    stop = place
+    if shape == CL100K:
+        if seen & LETTER:
+            stop = letters_end(text, place, end, classes)
+        elif not seen & (NUMBER | LINE_END):
+            if text[place] == APOSTROPHE:
+                stop = contraction(text, place, end, contractions)
+            if stop == place:
+                after = place + (seen >> 8)
+                stop = letters_end(text, after, end, classes)
+                if stop == after:
+                    stop = place
+    elif shape == O200K:
+        if seen & LETTER or not seen & (NUMBER | LINE_END):
+            stop = o200k_word(text, place, end, classes, seen, contractions)
+    else:
+        if seen & LETTER:
+            stop = letters_end(text, place, end, classes)
+        elif text[place] == APOSTROPHE:
+            stop = contraction(text, place, end, 0)
+        elif text[place] == BLANK and place + 1 < end:
+            following = look(text, place + 1, end, classes)
+            if following & LETTER:
+                stop = letters_end(text, place + 1, end, classes)
+            elif following & NUMBER and digits == 0:
+                stop = run_of(text, place + 1, end, classes, NUMBER)
+    if stop > place:
+        return stop
+    if seen & NUMBER:
+        return digits_end(text, place, end, classes, digits)
+    after = place + 1 if text[place] == BLANK else place
+    stop = run_without(text, after, end, classes, WORDLIKE)
+    if stop == after:
+        return space_end(text, place, end, classes, shape, whitespace)
+    if shape == CL100K:
+        return run_of(text, stop, end, classes, LINE_END)
+    if shape == O200K:
+        while stop < end and (text[stop] == SLASH or classes[text[stop]] & LINE_END):
+            stop += 1
+    return stop
+
+
+@njit(forceinline=True)
+def after(bits):
+    """The places behind those of ``bits``."""
+    return bits << ONE
+
+
+@njit(forceinline=True)
+def runs_from(firsts, bits):
+    """The runs of ``bits`` that begin at ``firsts``: adding a run's first bit carries through all of it."""
+    return bits & ~(bits + firsts)
+
+
+@njit(forceinline=True)
+def up_to(place):
+    """Bits 0 … ``place``; ``place`` is below 64."""
+    return ALL >> np.uint64(63 - place)
+
+
+@njit(forceinline=True)
+def scan_as(shape, text, start, end, classes, digits, contractions, whitespace, ends, most):
+    """``scan`` for one shape.
+
+    ASCII is seen 64 bytes at a time, as one word of bits for each class, and the pattern becomes a formula for the
+    bits at which pieces begin: all pieces in the window are found at once, without a branch that the processor
+    could only guess. Every window begins where a piece does. It ends before what no formula knows (a character
+    beyond ASCII, an apostrophe that may be a contraction, a blank line with space in it), and ``piece_end`` reads the
+    next piece character by character.
+    """
+    plain = whitespace == SINGLE or (shape == GPT2) != (digits == 0)
+    place = start
+    count = 0
+    careful = plain
+    while place < end and count + 64 <= most:
+        if careful or text[place] >= 0x80 or text[place + 1] >= 0x80:
+            place = piece_end(text, place, end, classes, shape, digits, contractions, whitespace)
+            ends[count] = place
+            count += 1
+            careful = plain
+            continue
+        blanks = bytes_between(text, place, BLANK, 1)
+        capitals, smalls = bytes_between(text, place, 0x41, 26), bytes_between(text, place, 0x61, 26)
+        numbers = bytes_between(text, place, 0x30, 10)
+        lines = bytes_between(text, place, 0x0A, 1) | bytes_between(text, place, 0x0D, 1)
+        spaces = bytes_between(text, place, 0x09, 5) | blanks
+        quotes = bytes_between(text, place, APOSTROPHE, 1)
+        beyond = bytes_between(text, place, 0x80, 128)
+        if end - place < 64:
+            beyond |= ALL << np.uint64(end - place)
+        letters = capitals | smalls
+        signs = ~(letters | numbers | spaces | beyond)
+
+        # Signs take the space before them and, but for gpt2, the line ends behind them.
+        if shape == O200K:
+            firsts = after(signs) & lines  # of several in one run, all but the lowest stand in the sum's way
+            taken = runs_from(firsts, lines | bytes_between(text, place, SLASH, 1)) | firsts
+            signs &= ~taken
+        elif shape == CL100K:
+            taken = runs_from(after(signs) & lines, lines)
+        else:
+            taken = ZERO
+        sign_starts = signs & ~after(signs | blanks)
+
+        # A word takes one space or sign before it; the sign only when it begins a piece.
+        word_starts = letters & ~after(letters)
+        if shape == GPT2:
+            word_starts &= ~after(blanks)
+        else:
+            word_starts &= ~after((spaces & ~lines) | sign_starts)
+        if shape == O200K:
+            word_starts |= capitals & after(smalls)
+
+        # Numbers, three digits at a time or as the pattern says.
+        number_starts = numbers & ~after(numbers)
+        if shape == GPT2:
+            number_starts &= ~after(blanks)
+        else:
+            inside = numbers
+            for _ in range(digits):
+                inside = numbers & after(inside)  # as many digits before this one
+            more = number_starts
+            while True:
+                more = (more << np.uint64(digits)) & inside
+                if more == ZERO:
+                    break
+                number_starts |= more
+
+        # White space: up to the last line end; then all but the last; the last one may lead what follows.
+        spaces &= ~taken
+        run_starts = spaces & ~after(spaces)
+        last = spaces & ~(spaces >> ONE)
+        doubt = beyond
+        if shape == GPT2:
+            space_starts = run_starts | last
+        else:
+            lines &= ~taken
+            inner = spaces & ~lines
+            behind_line = inner & after(lines)
+            space_starts = run_starts | (last & ~lines) | behind_line
+            between = (inner + behind_line) & lines  # a line end after space after a line end
+            doubt |= between
+
+        starts = sign_starts | word_starts | number_starts | space_starts
+        # What may be a contraction is for the careful reader.
+        if shape == O200K:
+            doubt |= quotes & after(letters) & ((letters | beyond) >> ONE | EDGE)
+        else:
+            doubt |= after(quotes & sign_starts) & letters
+        # The pieces before the first doubt are sure, but for white space that reaches it.
+        if doubt != ZERO:
+            stop = trailing_zeros(doubt)
+            careful = True
+        else:
+            stop = np.int64(64)
+        sure = up_to(stop - 1)
+        if (spaces >> np.uint64(stop - 1)) & ONE != ZERO:
+            sure = up_to(63 - leading_zeros(run_starts & sure))
+        starts &= sure & ~ONE
+        if starts == ZERO:
+            careful = True
+        base = place
+        while starts != ZERO:
+            place = base + trailing_zeros(starts)
+            ends[count] = place
+            count += 1
+            starts &= starts - ONE
+    return count
+
+
+@njit
+def scan_gpt2(text, start, end, classes, digits, contractions, whitespace, ends, most):
+    return scan_as(GPT2, text, start, end, classes, digits, contractions, whitespace, ends, most)
+
+
+@njit
+def scan_cl100k(text, start, end, classes, digits, contractions, whitespace, ends, most):
+    return scan_as(CL100K, text, start, end, classes, digits, contractions, whitespace, ends, most)
+
+
+@njit
+def scan_o200k(text, start, end, classes, digits, contractions, whitespace, ends, most):
+    return scan_as(O200K, text, start, end, classes, digits, contractions, whitespace, ends, most)
+
+
+@njit
 def scan(text, start, end, classes, shape, digits, contractions, whitespace, ends, most):
     """Write the ends of the next pieces of ``text[start:end]`` to ``ends``, at most ``most``; return how many.
 
-    ``end`` is the end of the text: what follows decides about white space before it.
+    ``end`` is the end of the text: what follows decides about white space before it. Up to 72 bytes behind it are
+    read, and may be anything.
     """
-    place = start
-    count = 0
-    while place < end and count < most:
-        seen = look(text, place, end, classes)
-        stop = place
-        if shape == CL100K:
-            if seen & LETTER:
-                stop = letters_end(text, place, end, classes)
-            elif not seen & (NUMBER | LINE_END):
-                if text[place] == APOSTROPHE:
-                    stop = contraction(text, place, end, contractions)
-                if stop == place:
-                    after = place + (seen >> 8)
-                    stop = letters_end(text, after, end, classes)
-                    if stop == after:
-                        stop = place
-        elif shape == O200K:
-            if seen & LETTER or not seen & (NUMBER | LINE_END):
-                stop = o200k_word(text, place, end, classes, seen, contractions)
-        else:
-            if seen & LETTER:
-                stop = letters_end(text, place, end, classes)
-            elif text[place] == APOSTROPHE:
-                stop = contraction(text, place, end, 0)
-            elif text[place] == BLANK and place + 1 < end:
-                following = look(text, place + 1, end, classes)
-                if following & LETTER:
-                    stop = letters_end(text, place + 1, end, classes)
-                elif following & NUMBER and digits == 0:
-                    stop = run_of(text, place + 1, end, classes, NUMBER)
-        if stop == place:
-            if seen & NUMBER:
-                stop = digits_end(text, place, end, classes, digits)
-            else:
-                after = place + 1 if text[place] == BLANK else place
-                stop = run_without(text, after, end, classes, WORDLIKE)
-                if stop > after:
-                    if shape == CL100K:
-                        stop = run_of(text, stop, end, classes, LINE_END)
-                    elif shape == O200K:
-                        while stop < end and (text[stop] == SLASH or classes[text[stop]] & LINE_END):
-                            stop += 1
-                else:
-                    stop = space_end(text, place, end, classes, shape, whitespace)
-        ends[count] = stop
-        count += 1
-        place = stop
-    return count
+    if shape == GPT2:
+        return scan_gpt2(text, start, end, classes, digits, contractions, whitespace, ends, most)
+    if shape == CL100K:
+        return scan_cl100k(text, start, end, classes, digits, contractions, whitespace, ends, most)
+    return scan_o200k(text, start, end, classes, digits, contractions, whitespace, ends, most)
