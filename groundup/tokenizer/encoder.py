@@ -27,19 +27,18 @@ PIECES, KEY_BYTES, STORED_IDS = 1 << 17, 1 << 22, 1 << 20
 #: A piece may be this long before memory is made for it: 40 bytes for each of its bytes while it is merged.
 ROOM = 1 << 10
 #: The scanner is this many pieces ahead of the encoder.
-BLOCK = 512
+BLOCK = 256
 #: Kernels read words of eight bytes, and so behind the end.
 PADDING = bytes(80)
 #: Texts are handed to threads in portions of about so many bytes.
 PORTION = 1 << 20
 
 _LONG = 255
-_NO_MERGE = np.uint64(0xFFFFFFFFFFFFFFFF)
 _WRITTEN, _REASON, _DOCUMENT, _PLACE = 3, 4, 5, 6
 _CACHE_FULL, _PIECE_TOO_LONG = 1, 2
 
-_MERGING = ("u32*", "u64*", "u64*", "u64", "i32*")
-_MEMORY = ("u64*", "u64", "u8*", "u32*", "i64*", "i64*", "u32*", "u64*", "i64", "i32*", "i32*", "i32*")
+_MERGING = ("u32*", "u32*", "u64*", "u64", "i32*")
+_MEMORY = ("u64*", "u64", "u8*", "u32*", "i64*", "i64*", "u64*", "u32*", "u32*", "i64", "i32*", "i32*", "i32*")
 _MODULE = "groundup.tokenizer.kernels.encode"
 _encode = Kernel(
     f"{_MODULE}:encode", "i64",
@@ -84,24 +83,24 @@ class Encoder:
         self._offsets = vocabulary.offsets
         self._wanted = (lengths > 0 if vocabulary.whole_pieces else lengths == 1).astype(np.uint8)
         self._wanted[merges[:, 2]] = 1  # what the merges build out of its own bytes
-        self._merges = np.ascontiguousarray(merges, np.int32)
         single = np.flatnonzero(lengths == 1)
-        bytes_of = np.frombuffer(vocabulary.blob, np.uint8)[vocabulary.offsets[single]].astype(np.int64)
-        self._byte_ids = np.zeros(256, np.uint32)
-        self._byte_ids[bytes_of] = single
-        byte_of = np.full(len(vocabulary), -1, np.int64)
-        byte_of[single] = bytes_of
-        left, right = byte_of[merges[:, 0]], byte_of[merges[:, 1]]
-        ranks = np.arange(len(merges), dtype=np.uint64) << np.uint64(32)
-        both = (left >= 0) & (right >= 0)
-        self._byte_pairs = np.full(1 << 16, _NO_MERGE, np.uint64)
-        self._byte_pairs[(left << 8 | right)[both]] = (ranks | merges[:, 2].astype(np.uint64))[both]
+        bytes_of = np.frombuffer(vocabulary.blob, np.uint8)[vocabulary.offsets[single]]
+        self._ids = np.empty(256 + len(merges), np.uint32)
+        self._ids[bytes_of] = single
+        self._ids[256:] = merges[:, 2]
+        inner = np.zeros(len(vocabulary), np.int32)
+        inner[self._ids] = np.arange(len(self._ids))
+        self._merges = np.ascontiguousarray(inner[merges[:, :2]])
+        left, right = self._merges.T.astype(np.int64)
+        both = np.flatnonzero((left < 256) & (right < 256))
+        self._byte_pairs = np.full(1 << 16, 0xFFFFFFFF, np.uint32)
+        self._byte_pairs[(left << 8 | right)[both]] = both
         slots = 1 << max(4, (2 * len(merges)).bit_length())
-        self._pairs = np.full(2 * slots, _NO_MERGE, np.uint64)
+        self._pairs = np.full(slots, 0xFFFFFFFFFFFFFFFF, np.uint64)
         self._pair_mask = slots - 1
         _add_pairs(self._pairs, self._pair_mask, self._merges, len(merges))
         self._merging = (
-            *map(pointer, (self._byte_ids, self._byte_pairs, self._pairs)),
+            *map(pointer, (self._ids, self._byte_pairs, self._pairs)),
             self._pair_mask,
             pointer(self._merges),
         )
@@ -165,10 +164,11 @@ class _Workspace:
         self._stored = np.empty(STORED_IDS + _LONG, np.uint32)
         self._state = np.zeros(7, np.int64)
         self._limits = np.array([tokens + PIECES, long_bytes + KEY_BYTES, STORED_IDS], np.int64)
-        self._best = np.empty(_LONG, np.uint64)
+        self._best = np.empty(32, np.uint32)
         self._queues = np.full(2 * max(1, len(encoder._merges)), -1, np.int32)
         self._ends = np.empty(BLOCK, np.int64)
-        self._fixed = (pointer(self._table), slots - 1, *map(pointer, (self._keys, self._stored, self._state, self._limits)))
+        self._found = np.empty(3 * BLOCK, np.uint64)
+        self._fixed = (pointer(self._table), slots - 1, *map(pointer, (self._keys, self._stored, self._state, self._limits, self._found)))
         self._make_room(ROOM)
         self._forget()
 

@@ -21,8 +21,9 @@ Pair = tuple[int, int]
 
 #: No token may be longer than this many bytes: a guard against hostile files.
 LONGEST_TOKEN = 1 << 16
-#: Ids are below this. The largest vocabularies in use have a quarter of a million.
-MOST_TOKENS = 1 << 24
+#: Ids are below this. The largest vocabularies in use have a quarter of a million; the compiled encoder packs an id
+#: into 20 bits.
+MOST_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)

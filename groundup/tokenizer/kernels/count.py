@@ -49,9 +49,10 @@ def word_of(text, start, size, offset):
 @njit
 def key_of(text, start, size):
     """Words 0 and 1 of a piece; word 1 of a long one is not known yet, and ``LONG``."""
-    if size <= SHORT:
-        high = word_of(text, start, size, 8) if size > 8 else U0
-        return word_of(text, start, size, 0), high | np.uint64(size) << U56
+    if size <= SHORT:  # without branches, which would be guessed wrong too often
+        low = load64(text, start) & (ONES >> np.uint64(64 - 8 * min(size, 8)))
+        high = load64(text, start + 8) & ~(ONES << np.uint64(8 * max(size - 8, 0)))
+        return low, high | np.uint64(size) << U56
     low = np.uint64(size)
     for offset in range(0, size, 8):
         low = mixed(low, word_of(text, start, size, offset))

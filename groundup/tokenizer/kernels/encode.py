@@ -1,12 +1,15 @@
 """UTF-8 → token ids: scan, look each piece up, and merge the bytes of those never met.
 
+While it merges, a token is its byte, or 256 plus the rank of the merge that made it, so that a rank alone tells the
+new token; ``ids`` then gives the vocabulary's own ids.
+
 Everything that lives between calls is the caller's: see ``encoder.py`` for what each array is.
 """
 
 import numpy as np
 from numba import njit
 
-from groundup.tokenizer.kernels.memory import load64, store64
+from groundup.tokenizer.kernels.memory import load64, lowest32, prefetch, store64
 from groundup.tokenizer.kernels.scan import scan
 
 # A place in the table of pieces is four words: the piece, and its ids.
@@ -18,19 +21,21 @@ SHORT = 15
 LONG = 255  # longer pieces are not remembered: they seldom come twice
 FEW = np.uint64(0xFFFFFFF0)
 STORED = np.uint64(0xFFFFFFFF)
-NO_MERGE = np.uint64(0xFFFFFFFFFFFFFFFF)
+NO_MERGE = np.uint32(0xFFFFFFFF)
+RANK = np.uint64(0xFFFFFF)
+LANES, LANE, FIVE = 32, np.uint32(31), np.uint32(5)
+NO_TOKEN = np.int32(0xFFFFF)  # merges with nothing
 LOW_HALF = np.uint64(0xFFFFFFFF)
 ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 PRIME_1 = np.uint64(0x9E3779B97F4A7C15)
 PRIME_2 = np.uint64(0xD6E8FEB86659FD93)
-U0, U1, U8, U32, U56 = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(32), np.uint64(56)
+U0, U1, U8, U20, U24, U32, U40, U56 = (np.uint64(number) for number in (0, 1, 8, 20, 24, 32, 40, 56))
 
 # Counters in ``state``.
 PLACES_USED, KEYS_USED, IDS_USED, WRITTEN, REASON, DOCUMENT, PLACE = 0, 1, 2, 3, 4, 5, 6
 # Why a call stopped before the end.
 DONE, CACHE_FULL, PIECE_TOO_LONG = 0, 1, 2
 
-BY_SCANNING = 32  # bytes up to which looking at all pairs for the best one is the fastest
 
 
 @njit(forceinline=True)
@@ -65,63 +70,75 @@ def equal_bytes(one, here, other, there, size):
 
 @njit(forceinline=True)
 def pair_of(pairs, mask, left, right):
-    """``rank << 32 | id`` of what a pair of ids merges to; ``NO_MERGE``."""
-    key = np.uint64(left) << U32 | np.uint64(right)
+    """The rank at which two ids merge; ``NO_MERGE``. An entry is ``left << 44 | right << 24 | rank``."""
+    key = np.uint64(left) << U20 | np.uint64(right)
     word = key * PRIME_1
-    slot = (word ^ (word >> U32)) & mask
+    slot = (word >> U40) & mask
     while True:
-        found = pairs[slot << U1]
-        if found == key:
-            return pairs[(slot << U1) | U1]
-        if found == NO_MERGE:
+        found = pairs[slot]
+        if found >> U24 == key:
+            return np.uint32(found & RANK)
+        if found == ONES:
             return NO_MERGE
         slot = (slot + U1) & mask
 
 
 @njit
 def add_pairs(pairs, mask, merges, count):
-    """Fill the table of pairs, empty places of which are ``NO_MERGE``, from rows (left, right, id) in order of rank."""
+    """Fill the table of pairs, empty entries of which are all ones, from rows (left, right) in order of rank."""
     for rank in range(count):
-        key = np.uint64(merges[3 * rank]) << U32 | np.uint64(merges[3 * rank + 1])
-        word = key * PRIME_1
-        slot = (word ^ (word >> U32)) & mask
-        while pairs[slot << U1] != NO_MERGE:
+        key = np.uint64(merges[2 * rank]) << U20 | np.uint64(merges[2 * rank + 1])
+        slot = (key * PRIME_1 >> U40) & mask
+        while pairs[slot] != ONES:
             slot = (slot + U1) & mask
-        pairs[slot << U1] = key
-        pairs[(slot << U1) | U1] = np.uint64(rank) << U32 | np.uint64(merges[3 * rank + 2])
+        pairs[slot] = key << U24 | np.uint64(rank)
     return 0
 
 
 @njit
-def merge_short(text, start, size, byte_ids, byte_pairs, pairs, mask, out, at, best):
-    """Merge the bytes of a short piece into ``out[at:]``; returns how many ids it became.
+def merge_short(text, start, size, byte_pairs, pairs, mask, out, at, best, links):
+    """Merge the bytes of a piece of at most ``LANES`` into ``out[at:]``; returns how many tokens it became.
 
-    ``best[i]`` is what the tokens ``i`` and ``i + 1`` would merge to.
+    ``best[i]`` is ``rank << 5 | i`` for the merge of token ``i`` and the one behind it. All are compared at once, and
+    a token that is swallowed keeps its place: so there is hardly a branch that depends on the text.
     """
+    tokens, following, previous = 0, LANES + 2, 2 * LANES + 4  # where they begin in ``links``; token ``i`` is ``i + 1``
+    for i in range(LANES):
+        best[i] = NO_MERGE
+    links[tokens] = NO_TOKEN
     for i in range(size):
-        out[at + i] = byte_ids[text[start + i]]
+        links[tokens + i + 1] = text[start + i]
+        links[following + i + 1] = i + 2
+        links[previous + i + 1] = i
+    links[tokens + size + 1] = NO_TOKEN
     for i in range(size - 1):
-        best[i] = byte_pairs[np.uint64(text[start + i]) << U8 | np.uint64(text[start + i + 1])]
-    count = size
-    while count > 1:
-        lowest = NO_MERGE
-        where = 0
-        for i in range(count - 1):
-            if best[i] < lowest:
-                lowest = best[i]
-                where = i
+        rank = byte_pairs[np.uint64(text[start + i]) << U8 | np.uint64(text[start + i + 1])]
+        if rank != NO_MERGE:
+            best[i] = rank << FIVE | np.uint32(i)
+    while True:
+        lowest = lowest32(best)
         if lowest == NO_MERGE:
             break
-        out[at + where] = np.uint32(lowest & LOW_HALF)
-        count -= 1
-        for i in range(where + 1, count):
-            out[at + i] = out[at + i + 1]
-        for i in range(where + 1, count - 1):
-            best[i] = best[i + 1]
-        if where > 0:
-            best[where - 1] = pair_of(pairs, mask, out[at + where - 1], out[at + where])
-        if where + 1 < count:
-            best[where] = pair_of(pairs, mask, out[at + where], out[at + where + 1])
+        here = np.int64(lowest & LANE) + 1
+        new = np.int32(lowest >> FIVE) + 256
+        gone = np.int64(links[following + here])
+        behind = np.int64(links[following + gone])
+        before = np.int64(links[previous + here])
+        links[tokens + here] = new
+        links[following + here] = behind
+        links[previous + behind] = here
+        best[gone - 1] = NO_MERGE
+        rank = pair_of(pairs, mask, new, links[tokens + behind])
+        best[here - 1] = NO_MERGE if rank == NO_MERGE else rank << FIVE | np.uint32(here - 1)
+        rank = pair_of(pairs, mask, links[tokens + before], new)
+        if before > 0:
+            best[before - 1] = NO_MERGE if rank == NO_MERGE else rank << FIVE | np.uint32(before - 1)
+    count = 0
+    here = 1
+    while here <= size:
+        out[at + count] = np.uint32(links[tokens + here])
+        count += 1
+        here = np.int64(links[following + here])
     return count
 
 
@@ -160,7 +177,7 @@ def pop(heap, count):
 
 
 @njit
-def merge_long(text, start, size, byte_ids, byte_pairs, pairs, mask, merges, out, at, room, work, heap, queues):
+def merge_long(text, start, size, byte_pairs, pairs, mask, merges, out, at, room, work, heap, queues):
     """Merge the bytes of any piece into ``out[at:]``; returns how many ids it became.
 
     As in ``bpe.py``: a merge makes an id that only later ranks name, so each rank needs one sweep over the places
@@ -171,13 +188,13 @@ def merge_long(text, start, size, byte_ids, byte_pairs, pairs, mask, merges, out
     entries = 0
     waiting = 0
     for i in range(size):
-        work[i] = np.int32(byte_ids[text[start + i]])
+        work[i] = np.int32(text[start + i])
         work[following + i] = np.int32(i + 1)
         work[previous + i] = np.int32(i - 1)
     for i in range(size - 1):
         found = byte_pairs[np.uint64(text[start + i]) << U8 | np.uint64(text[start + i + 1])]
         if found != NO_MERGE:
-            rank = np.int64(found >> U32)
+            rank = np.int64(found)
             work[entry_place + entries] = np.int32(i)
             work[entry_next + entries] = np.int32(-1)
             if queues[2 * rank] < 0:
@@ -191,7 +208,7 @@ def merge_long(text, start, size, byte_ids, byte_pairs, pairs, mask, merges, out
     while waiting > 0:
         rank = np.int64(pop(heap, waiting))
         waiting -= 1
-        left, right, new = merges[3 * rank], merges[3 * rank + 1], merges[3 * rank + 2]
+        left, right, new = merges[2 * rank], merges[2 * rank + 1], np.int32(256 + rank)
         entry = np.int64(queues[2 * rank])
         while entry >= 0:
             place = np.int64(work[entry_place + entry])
@@ -217,7 +234,7 @@ def merge_long(text, start, size, byte_ids, byte_pairs, pairs, mask, merges, out
                     first, found = place, pair_of(pairs, mask, new, work[after])
                 if found == NO_MERGE:
                     continue
-                later = np.int64(found >> U32)
+                later = np.int64(found)
                 work[entry_place + entries] = np.int32(first)
                 work[entry_next + entries] = np.int32(-1)
                 if queues[2 * later] < 0:
@@ -239,11 +256,16 @@ def merge_long(text, start, size, byte_ids, byte_pairs, pairs, mask, merges, out
 
 
 @njit
-def remember(table, slot, low, high, out, at, count, stored, state):
+def remember(table, base, low, high, text, start, size, keys, out, at, count, stored, state):
     """Keep the ids ``out[at:at + count]`` of a piece at a free place of the table."""
-    base = slot * WORDS
     table[base] = low
     table[base + 1] = high
+    if size > SHORT:
+        offset = state[KEYS_USED]
+        for i in range(size):
+            keys[offset + i] = text[start + i]
+        table[base + 1] = high | np.uint64(offset)
+        state[KEYS_USED] = offset + size
     if count <= 4:
         one = np.uint64(out[at])
         two = np.uint64(out[at + 1]) if count > 1 else U0
@@ -261,44 +283,33 @@ def remember(table, slot, low, high, out, at, count, stored, state):
 
 
 @njit(forceinline=True)
-def find(text, start, size, table, mask, keys, state):
-    """The place of a piece in the table, or the free one where it belongs; and the two words of its key."""
+def key_of(text, start, size):
+    """The two words that a piece is known by, but for where a long one's bytes are kept; and its hash."""
     if size <= SHORT:
-        low = load64(text, start)
-        if size > 8:
-            high = load64(text, start + 8) & (ONES >> np.uint64(128 - 8 * size))
-        else:
-            low &= ONES >> np.uint64(64 - 8 * size)
-            high = U0
-        high |= np.uint64(size) << U56
-        slot = mixed(low, high) & mask
-        while True:
-            base = np.int64(slot) * WORDS
-            if (table[base] == low and table[base + 1] == high) or table[base + 1] == U0:
-                return np.int64(slot), low, high
-            slot = (slot + U1) & mask
+        low_bits = ONES >> np.uint64(64 - 8 * size) if size < 8 else ONES
+        high_bits = ONES >> np.uint64((128 - 8 * size) & 63) if size > 8 else U0
+        low = load64(text, start) & low_bits
+        high = load64(text, start + 8) & high_bits | np.uint64(size) << U56
+        return low, high, mixed(low, high)
     low = hash_bytes(text, start, size)
-    slot = low & mask
+    return low, np.uint64(size) << U56, low
+
+
+@njit(forceinline=True)
+def find(text, start, size, low, high, slot, table, mask, keys):
+    """The place of a piece in the table, or the free one where it belongs."""
     while True:
         base = np.int64(slot) * WORDS
-        high = table[base + 1]
-        if high == U0:
-            return np.int64(slot), low, np.uint64(size) << U56 | np.uint64(state[KEYS_USED])
-        if table[base] == low and np.int64(high >> U56) == size:
-            kept = np.int64(high & (ONES >> U8))
-            if equal_bytes(text, start, keys, kept, size):
-                return np.int64(slot), low, high
+        found = table[base + 1]
+        if found == U0:
+            return base
+        if table[base] == low:
+            if found == high and size <= SHORT:
+                return base
+            if size > SHORT and found >> U56 == high >> U56:
+                if equal_bytes(text, start, keys, np.int64(found & (ONES >> U8)), size):
+                    return base
         slot = (slot + U1) & mask
-
-
-@njit
-def keep_key(text, start, size, keys, state):
-    """Copy the bytes of a piece that does not fit into its key."""
-    if size > SHORT:
-        offset = state[KEYS_USED]
-        for i in range(size):
-            keys[offset + i] = text[start + i]
-        state[KEYS_USED] = offset + size
 
 
 @njit
@@ -308,27 +319,39 @@ def remember_tokens(text, offsets, count, wanted, table, mask, keys, stored, sta
         size = offsets[token + 1] - offsets[token]
         if wanted[token] and 0 < size <= LONG:
             start = offsets[token]
-            slot, low, high = find(text, start, size, table, mask, keys, state)
+            low, high, hashed = key_of(text, start, size)
+            base = find(text, start, size, low, high, hashed & mask, table, mask, keys)
             out[0] = np.uint32(token)
-            remember(table, slot, low, high, out, 0, 1, stored, state)
-            keep_key(text, start, size, keys, state)
+            remember(table, base, low, high, text, start, size, keys, out, 0, 1, stored, state)
     return 0
 
 
 @njit
 def encode_pieces(
-    text, start, ends, count, byte_ids, byte_pairs, pairs, pair_mask, merges,
-    table, mask, keys, stored, state, limits, out, best, room, work, heap, queues,
+    text, start, ends, count, ids, byte_pairs, pairs, pair_mask, merges,
+    table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
 ):  # fmt: skip
     """Write the ids of pieces that end at ``ends[:count]``; returns how many pieces, fewer than all for a reason."""
+    # First ask the memory for the places of all pieces, then look: a place takes 100 ns to come from afar.
+    place = start
+    for i in range(count):
+        size = ends[i] - place
+        if size <= LONG:
+            low, high, hashed = key_of(text, place, size)
+            slot = hashed & mask
+            prefetch(table, np.int64(slot) * WORDS)
+            found[3 * i] = low
+            found[3 * i + 1] = high
+            found[3 * i + 2] = slot
+        place = ends[i]
     written = state[WRITTEN]
     place = start
     done = 0
     while done < count:
         size = ends[done] - place
         if size <= LONG:
-            slot, low, high = find(text, place, size, table, mask, keys, state)
-            base = slot * WORDS
+            low, high, slot = found[3 * done], found[3 * done + 1], found[3 * done + 2]
+            base = find(text, place, size, low, high, slot, table, mask, keys)
             if table[base + 1] != U0:
                 last = table[base + 3]
                 tail = last >> U32
@@ -346,23 +369,26 @@ def encode_pieces(
                 if state[PLACES_USED] >= limits[0] or state[KEYS_USED] >= limits[1] or state[IDS_USED] >= limits[2]:
                     state[REASON] = CACHE_FULL
                     break
-                if size <= BY_SCANNING:
-                    number = merge_short(text, place, size, byte_ids, byte_pairs, pairs, pair_mask, out, written, best)
+                if size <= LANES:
+                    number = merge_short(text, place, size, byte_pairs, pairs, pair_mask, out, written, best, work)
                 else:
                     number = merge_long(
-                        text, place, size, byte_ids, byte_pairs, pairs, pair_mask, merges,
-                        out, written, room, work, heap, queues,
-                    )  # fmt: skip
-                remember(table, slot, low, high, out, written, number, stored, state)
-                keep_key(text, place, size, keys, state)
+                        text, place, size, byte_pairs, pairs, pair_mask, merges, out, written, room, work, heap, queues
+                    )
+                for i in range(number):
+                    out[written + i] = ids[out[written + i]]
+                remember(table, base, low, high, text, place, size, keys, out, written, number, stored, state)
                 written += number
         else:
             if size > room:
                 state[REASON] = PIECE_TOO_LONG
                 break
-            written += merge_long(
-                text, place, size, byte_ids, byte_pairs, pairs, pair_mask, merges, out, written, room, work, heap, queues
+            number = merge_long(
+                text, place, size, byte_pairs, pairs, pair_mask, merges, out, written, room, work, heap, queues
             )
+            for i in range(number):
+                out[written + i] = ids[out[written + i]]
+            written += number
         place = ends[done]
         done += 1
     state[WRITTEN] = written
@@ -371,8 +397,8 @@ def encode_pieces(
 
 @njit
 def encode(
-    text, bounds, documents, classes, shape, digits, contractions, whitespace, ends, block, byte_ids, byte_pairs, pairs,
-    pair_mask, merges, table, mask, keys, stored, state, limits, out, best, room, work, heap, queues, out_bounds,
+    text, bounds, documents, classes, shape, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
+    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues, out_bounds,
 ):  # fmt: skip
     """Write the ids of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``, to ``out``.
 
@@ -387,8 +413,8 @@ def encode(
         while place < end:
             count = scan(text, place, end, classes, shape, digits, contractions, whitespace, ends, block)
             done = encode_pieces(
-                text, place, ends, count, byte_ids, byte_pairs, pairs, pair_mask, merges,
-                table, mask, keys, stored, state, limits, out, best, room, work, heap, queues,
+                text, place, ends, count, ids, byte_pairs, pairs, pair_mask, merges,
+                table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
             )  # fmt: skip
             if done > 0:
                 place = ends[done - 1]

@@ -16,9 +16,8 @@ The arrays are the caller's, who enlarges them when a kernel asks for room (``tr
              the most frequent pair on top; of equally frequent ones that with the lowest name. A count may be
              out of date, and then too high, for after the sweep that made a pair its count only falls.
 
-A pair with a new token arises in one sweep only, the one that makes the token. A pair that occurs less than
-``threshold`` times at the end of that sweep can never reach the threshold: it is forgotten at once. When no pair is
-left above the threshold, ``index`` looks all pairs up again with a lower one.
+A pair with a new token arises in one sweep only, the one that makes the token. One that occurs less than ``least``
+times at the end of that sweep will never do: it is forgotten at once.
 """
 
 import numpy as np
@@ -34,6 +33,8 @@ AHEAD = 12
 
 # Counters in ``state``.
 PAIRS, PLACES, HEAP, MOST_PAIRS, MOST_PLACES, MERGES = range(6)
+# Why a kernel stopped.
+DONE, NO_PAIRS, PAIRS_FULL, PLACES_FULL = range(4)
 
 U0, U32 = np.uint64(0), np.uint64(32)
 PRIME = np.uint64(0x9E3779B97F4A7C15)
@@ -119,10 +120,10 @@ def replace_top(heap_counts, heap_pairs, size, count, pair, names):
 
 @njit
 def index(
-    cells, cell_count, widths, threshold, edges, weights, coarse,
+    cells, cell_count, widths, least, edges, weights, coarse,
     slots, mask, counts, names, starts, sizes, places, heap_counts, heap_pairs, state,
 ):  # fmt: skip
-    """Find all pairs that occur at least ``threshold`` times and where; returns 0, or 1 when there are too many pairs.
+    """Find all pairs that occur at least ``least`` times and where.
 
     ``slots`` is a hash table of pairs, all ``NOTHING``, with more than ``MOST_PAIRS`` places.
     """
@@ -144,7 +145,7 @@ def index(
             pair = np.int64(slots[slot])
             if pair == NOTHING:
                 if pairs == state[MOST_PAIRS]:
-                    return 1
+                    return PAIRS_FULL
                 pair = pairs
                 pairs += 1
                 slots[slot] = pair
@@ -159,7 +160,7 @@ def index(
     kept = 0
     for pair in range(pairs):
         slots[pair] = NOTHING
-        if counts[pair] >= threshold:
+        if counts[pair] >= least:
             counts[kept] = counts[pair]
             names[kept] = names[pair]
             sizes[kept] = sizes[pair]
@@ -191,15 +192,15 @@ def index(
     state[PAIRS] = kept
     state[PLACES] = top
     state[HEAP] = kept
-    return 0
+    return DONE
 
 
 @njit
 def learn(
-    cells, widths, threshold, most, edges, weights, coarse, before_new, after_new, renumbered,
+    cells, widths, least, most, edges, weights, coarse, before_new, after_new, renumbered,
     counts, names, starts, sizes, places, heap_counts, heap_pairs, state, merges, merge_counts,
 ):  # fmt: skip
-    """Merge until there are ``most`` merges; returns 0 when done, 1 without pairs, 2 when pairs or places need room.
+    """Merge until there are ``most`` merges, or until another reason to stop.
 
     ``before_new[token]`` and ``after_new[token]`` are the pairs of a token and the new one, all ``NOTHING`` between
     sweeps.
@@ -207,11 +208,11 @@ def learn(
     while state[MERGES] < most:
         heap = state[HEAP]
         if heap == 0:
-            return 1
+            return NO_PAIRS
         pair = np.int64(heap_pairs[0])
         count = counts[pair]
-        if count != heap_counts[0] or count < threshold:
-            if count >= threshold:
+        if count != heap_counts[0] or count < least:
+            if count >= least:
                 replace_top(heap_counts, heap_pairs, heap, count, pair, names)
             else:
                 state[HEAP] = heap - 1
@@ -222,8 +223,10 @@ def learn(
         new = 256 + state[MERGES]
         first = state[PAIRS]
         fresh = first + min(2 * (stop - start), 2 * new + 1)
-        if fresh > state[MOST_PAIRS] or state[PLACES] + 2 * (stop - start) > state[MOST_PLACES]:
-            return 2
+        if fresh > state[MOST_PAIRS]:
+            return PAIRS_FULL
+        if state[PLACES] + 2 * (stop - start) > state[MOST_PLACES]:
+            return PLACES_FULL
         left = names[pair] >> 32
         right = names[pair] & 0xFFFFFFFF
         merges[2 * (new - 256)] = left
@@ -299,7 +302,7 @@ def learn(
             if name >> 32 != new or token == new:
                 before_new[name >> 32] = NOTHING
             renumbered[now - first] = NOTHING
-            if counts[now] >= threshold:
+            if counts[now] >= least:
                 size = np.int64(sizes[now])
                 renumbered[now - first] = kept
                 counts[kept] = counts[now]
@@ -332,4 +335,4 @@ def learn(
                     places[starts[now] + sizes[now]] = cell
                     sizes[now] += 1
         state[MERGES] += 1
-    return 0
+    return DONE

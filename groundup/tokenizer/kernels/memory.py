@@ -85,3 +85,17 @@ def leading_zeros(typing_context, word):
         return builder.ctlz(arguments[0], cgutils.false_bit)
 
     return types.int64(types.uint64), generate
+
+
+@intrinsic
+def lowest32(typing_context, pointer):
+    """The lowest of 32 numbers."""
+
+    def generate(context, builder, signature, arguments):
+        vector, number = ir.VectorType(ir.IntType(32), 32), ir.IntType(32)
+        loaded = builder.load(builder.bitcast(arguments[0], vector.as_pointer()), align=4)
+        function_type = ir.FunctionType(number, [vector])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.vector.reduce.umin.v32i32")
+        return builder.call(function, [loaded])
+
+    return types.uint32(types.CPointer(types.uint32)), generate
