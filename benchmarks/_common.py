@@ -22,23 +22,29 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
+from benchmarks import OURS
+from benchmarks._memory import peak_bytes
 from groundup.core.config import parse, to_json
 from groundup.core.errors import GroundupError, UsageError
 from groundup.core.files import write_json
 from groundup.core.progress import Progress, quantity, say
 from groundup.core.run import environment
 
-OURS = "groundup"
+
+@dataclass(frozen=True)
+class Recorded:
+    """Where the record goes."""
+
+    out: Path | None = None
+    """File for the JSON record; stdout when not given."""
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """How often everything is measured, and where the record goes."""
+class Rounds(Recorded):
+    """How often everything is measured."""
 
     rounds: int = 7
     """Times that the sides take turns; one more, untimed, goes before."""
-    out: Path | None = None
-    """File for the JSON record; stdout when not given."""
 
     def __post_init__(self) -> None:
         require_positive(self, "rounds")
@@ -65,7 +71,7 @@ class Prepared:
     """Other things worth recording."""
 
 
-Settings = TypeVar("Settings", bound=Rounds)
+Settings = TypeVar("Settings", bound=Recorded)
 
 
 def require_positive(settings: Any, *names: str) -> None:
@@ -76,7 +82,7 @@ def require_positive(settings: Any, *names: str) -> None:
 
 
 def main(kind: type[Settings], name: str, run: Callable[[Settings], dict[str, Any]]) -> int:
-    """Read the command line, run, write the record; returns the exit code."""
+    """Read the command line, run, write the record; returns the exit code, 1 where the record counts differences."""
     try:
         settings = parse(kind, kind(), sys.argv[1:], f"python -m benchmarks.{name}", "the command line")
         record = {"benchmark": name, "settings": to_json(settings), **run(settings)}
@@ -87,7 +93,7 @@ def main(kind: type[Settings], name: str, run: Callable[[Settings], dict[str, An
     except GroundupError as error:
         say(f"error: {error}")
         return error.exit_code
-    return 0
+    return 1 if record.get("differences") else 0
 
 
 def compare(
@@ -110,7 +116,7 @@ def compare(
         GroundupError: two sides do not compute the same.
         UsageError: a package is not installed.
     """
-    versions = {package: _version(package) for package in packages}
+    versions = {package: version_of(package) for package in packages}
     before = {"load_average": psutil.getloadavg(), "environment": environment()}
     with ExitStack() as stack:
         workers = {side: stack.enter_context(_Worker(prepare)) for side, prepare in sides.items()}
@@ -155,7 +161,12 @@ def agree(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed version.
+
+    Raises:
+        UsageError: there is none.
+    """
     try:
         return version(package)
     except PackageNotFoundError as error:
@@ -231,10 +242,5 @@ def _synchronise() -> None:
 
 def _memory() -> dict[str, int | None]:
     """Resident before the side was prepared, and at most since; allocated on the GPU. None: not known here."""
-    peak = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux; getrusage would count the parent's memory too
-        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
-        peak = int(lines["VmHWM"].split()[0]) * 1024 if "VmHWM" in lines else None
     gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    return {"start_bytes": _here["start"], "peak_bytes": peak, "peak_gpu_bytes": gpu}
+    return {"start_bytes": _here["start"], "peak_bytes": peak_bytes(), "peak_gpu_bytes": gpu}

@@ -24,19 +24,21 @@ groundup {version}: build a large language model from the ground up
 
   groundup run [RECIPE] [--out DIR] [--key value …]   every stage of a recipe; finished stages are skipped
   groundup STAGE [RECIPE] [--out DIR] [--key value …] one stage: {stages}
+  groundup tokenizer TOOL …                           tokenizers by themselves: {tools}
   groundup recipes                                    the recipes that come with the package
   groundup status [DIR]                               what a run has done and how good it is
   groundup chat MODEL [--seed N …]                    talk with a model in the terminal
   groundup generate MODEL "prompt" [--max-tokens N …] continue a text
   groundup serve MODEL [--port N …]                   an OpenAI-compatible server on this machine
-  groundup fetch [SOURCE]                             bring a corpus into the cache, while there is a network
+  groundup fetch [NAME …]                             bring a corpus or a vocabulary into the cache; without, list them
 
   RECIPE is a name or a path to a .toml file; MODEL is a run directory or a checkpoint folder.
   `groundup VERB --help` explains every option with its default.
 """
 
 STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluate", "report")
-_CONTINUED = [["run"], *([name] for name in STAGE_NAMES)]
+#: Words that may follow `tokenizer` instead of a recipe.
+TOOL_NAMES = ("train", "encode", "decode", "show", "trace", "compare")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             if sys.stderr.isatty():
                 say("")  # the terminal has put ^C on the line
-            remedy = "; the same command continues where it was" if words[:1] in _CONTINUED else ""
+            remedy = "; the same command continues where it was" if _continues(words) else ""
             return _fail(f"interrupted{remedy}", 130)
         except BrokenPipeError:  # the reader of our output left, as `| head` does
             return 0
@@ -74,6 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(error, RuntimeError) and not _means_no_memory(error):
                 raise
             return _fail("out of memory; lower the rows of the stage (such as pretrain.rows) or the model's size", 1)
+
+
+def _continues(words: list[str]) -> bool:
+    """Whether a command that was interrupted goes on where it was when it is given again."""
+    if words[:1] == ["tokenizer"] and words[1:2] and words[1] in TOOL_NAMES:
+        return words[1] == "train"
+    return bool(words) and words[0] in ("run", *STAGE_NAMES)
 
 
 def _fail(message: str, code: int) -> int:
@@ -109,6 +118,7 @@ def _dispatch(words: list[str]) -> int:
     verbs: dict[str, Callable[[list[str]], int]] = {
         "run": _run,
         **{name: _one_stage(name) for name in STAGE_NAMES},
+        "tokenizer": _tokenizer,
         "recipes": _recipes,
         "status": _status,
         "chat": _chat,
@@ -116,7 +126,7 @@ def _dispatch(words: list[str]) -> int:
         "serve": _serve,
         "fetch": _fetch,
     }
-    usage = USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES))
+    usage = USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES), tools=", ".join(TOOL_NAMES))
     if not words:
         print(usage, end="", file=sys.stderr)
         return UsageError.exit_code
@@ -156,6 +166,23 @@ def _run(words: list[str], only: str | None = None) -> int:
 
 def _one_stage(name: str) -> Callable[[list[str]], int]:
     return lambda words: _run(words, only=name)
+
+
+def _tokenizer(words: list[str]) -> int:
+    """One of the tools, or the stage."""
+    from groundup.tokenizer.commands import TOOLS, usage
+
+    name, rest = _positional(words, "")
+    if name in TOOLS:
+        return TOOLS[name].run(rest)
+    if words[:1] in (["-h"], ["--help"]):
+        print(usage())
+    from groundup.recipes import shipped
+
+    close = difflib.get_close_matches(name, TOOLS, n=1)
+    if close and name not in shipped() and not Path(name).exists():
+        raise UsageError(f"{name!r} is neither a tool nor a recipe; did you mean `groundup tokenizer {close[0]}`?")
+    return _run(words, only="tokenizer")
 
 
 def _summary(out: Path) -> None:
@@ -294,7 +321,7 @@ def _serve(words: list[str]) -> int:
 
 
 def _fetch(words: list[str]) -> int:
-    from groundup.corpus.fetch import main as fetch
+    from groundup.tokenizer.vocabularies import main as fetch
 
     return fetch(words)
 

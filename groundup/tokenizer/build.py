@@ -74,6 +74,8 @@ def build(config: TokenizerConfig, corpus_folder: Path, out: Path, seed: int) ->
     """
     train, validation = corpus_folder / "train.jsonl", corpus_folder / "validation.jsonl"
     portions = _draw(train, config.sample_bytes, seed)
+    if not any(portions.values()):
+        raise DataError(f"{train} holds no text; give the corpus stage more documents")
     start = time.perf_counter()
     tokenizer = BytePairTokenizer.train(_portions(train, portions), config.vocab_size)
     seconds = time.perf_counter() - start

@@ -4,9 +4,8 @@ Each thread works with a ``Workspace`` of its own, which remembers the ids of pi
 bounded: a full workspace forgets everything but the vocabulary and goes on.
 """
 
-import ctypes
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from groundup.core.compiled import Kernel, pointer
-from groundup.tokenizer.pretokenize import Pattern
+from groundup.core.compiled import Kernel, pointer, pointers
+from groundup.tokenizer.pretokenize import SHAPES
+from groundup.tokenizer.scanner import PADDING
 from groundup.tokenizer.unicode import classes
 from groundup.tokenizer.vocabulary import Vocabulary
 
@@ -28,8 +28,8 @@ PIECES, KEY_BYTES, STORED_IDS = 1 << 17, 1 << 22, 1 << 20
 ROOM = 1 << 10
 #: The scanner is this many pieces ahead of the encoder.
 BLOCK = 256
-#: Kernels read words of eight bytes, and so behind the end.
-PADDING = bytes(80)
+
+
 #: Texts are handed to threads in portions of about so many bytes.
 PORTION = 1 << 20
 
@@ -40,9 +40,12 @@ _CACHE_FULL, _PIECE_TOO_LONG = 1, 2
 _MERGING = ("u32*", "u32*", "u64*", "u64", "i32*")
 _MEMORY = ("u64*", "u64", "u8*", "u32*", "i64*", "i64*", "u64*", "u32*", "u32*", "i64", "i32*", "i32*", "i32*")
 _MODULE = "groundup.tokenizer.kernels.encode"
-_encode = Kernel(
-    f"{_MODULE}:encode", "i64",
-    *("u8*", "i64*", "i64", "u8*", "i64", "i64", "i64", "i64", "i64*", "i64"), *_MERGING, *_MEMORY, "i64*",
+_encode = tuple(
+    Kernel(
+        f"{_MODULE}:encode_{shape}", "i64",
+        *("u8*", "i64*", "i64", "u8*", "i64", "i64", "i64", "i64*", "i64"), *_MERGING, *_MEMORY, "i64*",
+    )
+    for shape in SHAPES
 )  # fmt: skip
 _encode_pieces = Kernel(f"{_MODULE}:encode_pieces", "i64", "u8*", "i64", "i64*", "i64", *_MERGING, *_MEMORY)
 _add_pairs = Kernel(f"{_MODULE}:add_pairs", "i64", "u64*", "u64", "i32*", "i64")
@@ -100,12 +103,13 @@ class Encoder:
         self._pair_mask = slots - 1
         _add_pairs(self._pairs, self._pair_mask, self._merges, len(merges))
         self._merging = (
-            *map(pointer, (self._ids, self._byte_pairs, self._pairs)),
+            *pointers(self._ids, self._byte_pairs, self._pairs),
             self._pair_mask,
             pointer(self._merges),
         )
         rules = self.pattern.rules
-        self._rules = (pointer(classes()), *rules) if rules else None
+        self._call = _encode[rules.shape] if rules else None
+        self._rules = (pointer(classes()), *rules[1:]) if rules else ()
         self._idle = deque[_Workspace]()
 
     def encode(self, data: bytes) -> Ids:
@@ -115,7 +119,7 @@ class Encoder:
 
     def encode_batch(self, texts: Iterable[bytes], threads: int = 1) -> Encoded:
         """Ids of many texts; ``threads`` of them work at once."""
-        portions = _portions(texts, PORTION, split=threads > 1 and self._rules is not None)
+        portions = _portions(texts, PORTION, split=threads > 1 and self._call is not None)
         pool = ThreadPoolExecutor(threads) if threads > 1 else None
         try:
             results = pool.map(self._work, portions) if pool else map(self._work, portions)
@@ -168,7 +172,11 @@ class _Workspace:
         self._queues = np.full(2 * max(1, len(encoder._merges)), -1, np.int32)
         self._ends = np.empty(BLOCK, np.int64)
         self._found = np.empty(3 * BLOCK, np.uint64)
-        self._fixed = (pointer(self._table), slots - 1, *map(pointer, (self._keys, self._stored, self._state, self._limits, self._found)))
+        self._fixed = (
+            pointer(self._table),
+            slots - 1,
+            *pointers(self._keys, self._stored, self._state, self._limits, self._found),
+        )
         self._make_room(ROOM)
         self._forget()
 
@@ -178,7 +186,7 @@ class _Workspace:
         self._work = np.empty(9 * size, np.int32)
         self._heap = np.empty(size, np.int32)
         self._merging = (
-            pointer(self._best), size, *map(pointer, (self._work, self._heap, self._queues)),
+            pointer(self._best), size, *pointers(self._work, self._heap, self._queues),
         )  # fmt: skip
 
     def _forget(self) -> None:
@@ -199,10 +207,10 @@ class _Workspace:
         padded = data + PADDING
         state = self._state
         state[_WRITTEN:] = 0
-        if encoder._rules is None:
+        if encoder._call is None:
             self._encode_found(data, padded, bounds, out, out_bounds)
         else:
-            call = _encode.bind()
+            call = encoder._call.bind()
             before = (padded, pointer(bounds), len(bounds) - 1, *encoder._rules, pointer(self._ends), BLOCK)
             while True:
                 call(*before, *encoder._merging, *self._fixed, pointer(out), *self._merging, pointer(out_bounds))

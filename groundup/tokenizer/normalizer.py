@@ -12,7 +12,6 @@ from functools import cached_property
 from heapq import merge
 
 import numpy as np
-import numpy.typing as npt
 
 from groundup.core.errors import DataError
 

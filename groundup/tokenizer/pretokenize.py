@@ -57,6 +57,8 @@ class Rules(NamedTuple):
 
 
 GPT2, CL100K, O200K = range(3)
+#: Their names in the kernels.
+SHAPES = ("gpt2", "cl100k", "o200k")
 
 _ASCII_CONTRACTIONS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _ANY_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -80,7 +82,9 @@ def _spelled(shape: int, digits: int, contractions: str, whitespace: Whitespace)
         words = rf"{contractions}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+"
         return rf"{words}|{number}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{space}"
     upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-    words = "|".join(rf"[^\r\n\p{{L}}\p{{N}}]?{word}{contractions}?" for word in (f"{upper}*{lower}+", f"{upper}+{lower}*"))
+    words = "|".join(
+        rf"[^\r\n\p{{L}}\p{{N}}]?{word}{contractions}?" for word in (f"{upper}*{lower}+", f"{upper}+{lower}*")
+    )
     return rf"{words}|{number}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{space}"
 
 

@@ -95,13 +95,17 @@ def fields(message: bytes) -> Iterator[Field]:
         else:
             length = _WIDTH[wire_type]
         if length > len(message) - place:
-            raise DataError(f"field {number} at byte {place:,} has {length:,} bytes of which {len(message) - place:,} are there")
+            raise DataError(
+                f"field {number} at byte {place:,} has {length:,} bytes of which {len(message) - place:,} are there"
+            )
         yield Field(number, wire_type, message[place : place + length])
         place += length
 
 
 def _varint(message: bytes, place: int) -> tuple[int, int]:
     """The number at ``place``, seven bits a byte from the lowest on, and where it ends."""
+    if place < len(message) and message[place] < 0x80:  # most numbers have one byte
+        return message[place], place + 1
     value = 0
     for shift, byte in enumerate(message[place : place + LONGEST_VARINT]):
         value |= (byte & 0x7F) << 7 * shift

@@ -104,48 +104,76 @@ class Tracer:
         return Step(place, pair, rank, new, (*tokens[:place], new, *tokens[place + 2 :]))
 
 
-def draw(trace: Trace, vocabulary: Vocabulary, console: Console) -> list[Text]:
-    """Lines for ``console``: a header, a line for each step, and the ids at the end.
+def draw(traces: Sequence[Trace], vocabulary: Vocabulary, console: Console) -> list[Text]:
+    """Lines for ``console``: for each piece its bytes, a line for each merge, and the ids at the end.
 
-    The token that a step has made is coloured, or in brackets where there are no colours.
+    What a merge has made is coloured, or in brackets where there are no colours. A piece that was there before is
+    only named.
     """
-    coloured = in_colour(console)
-
-    def seen(token_id: int) -> str:
-        return visible(vocabulary.token(token_id), console.encoding)
-
-    def row(label: str, tokens: Sequence[int], made: int | None) -> list[Text]:
-        """``label``, then the tokens, broken to the width with the label's room left free."""
-        lines = [Text(label, "dim" if coloured else "")]
-        used = indent = cell_len(label)
-        for place, token in enumerate(tokens):
-            word = Text(seen(token))
-            if place == made:
-                word = Text(seen(token), f"black on {BACKGROUNDS[1]}") if coloured else Text(f"[{seen(token)}]")
-            if used > indent and used + word.cell_len > console.width:
-                lines.append(Text(" " * indent))
-                used = indent
-            lines[-1].append(word).append(" ")
-            used += word.cell_len + 1
-        return lines
-
-    arrow = "→" if visible("→".encode(), console.encoding) == "→" else "->"
-    merges = [f"{seen(step.pair[0])} + {seen(step.pair[1])} {arrow} {seen(step.new_id)}" for step in trace.steps]
-    digits = max([4, *(len(str(step.rank)) for step in trace.steps)])
-    room = max(map(cell_len, ["bytes", *merges]))
-    if wide := digits + room + 20 <= console.width:  # else the tokens go below what was merged
-        room = min(room, console.width // 3)
-    lines = row(f"  {'':{digits}}  {_padded('bytes', room if wide else 0)}  ", trace.start, None)
-    for merge, step in zip(merges, trace.steps, strict=True):
-        label = f"  {step.rank:{digits}}  {_padded(merge, room if wide else 0)}  "
-        if not wide:
-            lines.append(Text(label))
-            label = " " * (digits + 4)
-        lines += row(label, step.tokens, step.place)
-    if trace.whole is not None:
-        lines += row(f"  {'':{digits}}  {_padded('the piece is a token itself', room if wide else 0)}  ", trace.tokens, 0)
+    sheet = _Sheet(traces, vocabulary, console)
+    lines = list(sheet.line("rank", "merge", [Text("tokens", sheet.dim)]))
+    seen: dict[bytes, int] = {}
+    for number, trace in enumerate(traces, start=1):
+        first = seen.setdefault(trace.piece, number)
+        if first == number:
+            lines += sheet.piece(number, trace)
+        else:
+            lines += sheet.row(f"piece {number}", f"as piece {first}", trace.tokens)
     return lines
 
 
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - cell_len(text))
+class _Sheet:
+    """Columns for the rank, the merge and the tokens; on a narrow terminal the tokens are below the merge."""
+
+    def __init__(self, traces: Sequence[Trace], vocabulary: Vocabulary, console: Console) -> None:
+        self.vocabulary, self.console = vocabulary, console
+        self.coloured = in_colour(console)
+        self.dim = "dim" if self.coloured else ""
+        self.arrow = "→" if visible("→".encode(), console.encoding) == "→" else "->"
+        steps = [step for trace in traces for step in trace.steps]
+        self.label_width = max([len(f"piece {len(traces)}"), *(len(str(step.rank)) for step in steps)])
+        self.merge_width = 4 + max([len("as piece 99"), *(cell_len(self.merge(step)) for step in steps)])
+        longest = max([0, *(cell_len(visible(trace.piece, console.encoding)) for trace in traces)])
+        if self.label_width + self.merge_width + min(2 * longest, 24) > console.width:
+            self.merge_width = 0
+
+    def spelled(self, token_id: int) -> str:
+        return visible(self.vocabulary.token(token_id), self.console.encoding)
+
+    def merge(self, step: Step) -> str:
+        left, right, new = map(self.spelled, (*step.pair, step.new_id))
+        return f"{left} + {right} {self.arrow} {new}"
+
+    def piece(self, number: int, trace: Trace) -> Iterator[Text]:
+        """All lines of one piece."""
+        yield from self.row(f"piece {number}", "", trace.start)
+        for step in trace.steps:
+            yield from self.row(str(step.rank), self.merge(step), step.tokens, step.place)
+        if trace.whole is not None:
+            yield from self.row("", "a token itself", trace.tokens, 0)
+        yield from self.line("ids", "", [Text(str(token), self.dim) for token in trace.tokens])
+
+    def row(self, label: str, merge: str, tokens: Sequence[int], made: int | None = None) -> Iterator[Text]:
+        """A line with these tokens, of which the one at ``made`` is new."""
+        words = [Text(self.spelled(token)) for token in tokens]
+        if made is not None and self.coloured:
+            words[made].stylize(f"black on {BACKGROUNDS[1]}")
+        elif made is not None:
+            words[made] = Text(f"[{words[made]}]")
+        yield from self.line(label, merge, words)
+
+    def line(self, label: str, merge: str, words: Sequence[Text]) -> Iterator[Text]:
+        """A label, what is merged, and words that go on below each other where the width ends."""
+        line = Text(label.ljust(self.label_width) if label.startswith("p") else label.rjust(self.label_width), self.dim)
+        indent = self.label_width + self.merge_width
+        if self.merge_width or merge:
+            line.append(f"  {merge}".ljust(self.merge_width - cell_len(merge) + len(merge)))
+        if merge and not self.merge_width:
+            yield line
+            line = Text(" " * indent)
+        for word in words:
+            if line.cell_len > indent and line.cell_len + 1 + word.cell_len > self.console.width:
+                yield line
+                line = Text(" " * indent)
+            line.append(" ").append(word)
+        yield line

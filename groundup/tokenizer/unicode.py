@@ -64,7 +64,13 @@ def _newer() -> tuple[re.Pattern[str], dict[int, str]]:
             seen[ord(found[0][0]) : ord(found[0][-1]) + 1] |= bit
     seen[0xD800:0xE000] = 0
     named = LETTER | NUMBER | UPPER | LOWER
-    example = {LETTER | UPPER: "A", LETTER | LOWER: "a", LETTER | UPPER | LOWER: "ª", UPPER | LOWER: "\u0300", NUMBER: "0"}
+    example = {
+        LETTER | UPPER: "A",
+        LETTER | LOWER: "a",
+        LETTER | UPPER | LOWER: "ª",
+        UPPER | LOWER: "\u0300",
+        NUMBER: "0",
+    }
     codes = np.flatnonzero((table & named) != seen)
     stand_ins = {int(code): example.get(int(table[code] & named), "\u0378") for code in codes}
     ranges = "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1))

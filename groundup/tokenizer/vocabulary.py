@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -20,7 +21,7 @@ from groundup.tokenizer.pretokenize import Pattern
 Pair = tuple[int, int]
 
 #: No token may be longer than this many bytes: a guard against hostile files.
-LONGEST_TOKEN = 1 << 16
+LONGEST_TOKEN = 1 << 11
 #: Ids are below this. The largest vocabularies in use have a quarter of a million; the compiled encoder packs an id
 #: into 20 bits.
 MOST_TOKENS = 1 << 20
@@ -63,7 +64,8 @@ class Vocabulary:
 
         Raises:
             DataError: two ids have the same bytes, a byte has no id, a merge names an unknown id, makes what is
-                no token or comes twice, a special token has the id of another token or of another special one.
+                no token, comes twice or before the merge that makes a part of it, a special token has the id of
+                another token or of another special one.
         """
         size = max([len(tokens) - 1, *special_tokens.values()], default=-1) + 1
         if size > MOST_TOKENS:
@@ -95,6 +97,7 @@ class Vocabulary:
                 raise DataError(f"merge {rank} joins {tokens[left]!r} and {tokens[right]!r} a second time")
             seen.add((left, right))
             made[rank] = left, right, new
+        made = _in_order(made, tokens)
         lengths = np.zeros(size + 1, np.int64)
         lengths[1 : len(tokens) + 1] = [len(token) for token in tokens]
         return cls(
@@ -124,7 +127,7 @@ class Vocabulary:
     def tokens(self) -> list[bytes]:
         """Id → bytes."""
         places = self.offsets.tolist()
-        return [self.blob[start:end] for start, end in zip(places, places[1:], strict=False)]
+        return [self.blob[start:end] for start, end in pairwise(places)]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,3 +137,48 @@ class Vocabulary:
         for part in (self.blob, self.offsets.tobytes(), self.merges.tobytes(), json.dumps(rest).encode()):
             digest.update(hashlib.sha256(part).digest())
         return digest.hexdigest()
+
+
+def _in_order(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> npt.NDArray[np.int32]:
+    """The merges that can ever happen: one for each token that they build, after those that build its parts.
+
+    Files list every way to cut a token into two (Llama 3 has 280 thousand merges for 128 thousand tokens), but text
+    comes to a token in one way only. What merges within its bytes merges in the order of the ranks, whatever stands
+    around them, so it is the way in which those bytes alone become the token.
+
+    Raises:
+        DataError: a merge needs a token that only a later one makes.
+    """
+    rank_of = {int(new): rank for rank, new in enumerate(merges[:, 2])}
+    if len(rank_of) < len(merges):
+        merges = merges[_reached(merges, tokens)]
+        rank_of = {int(new): rank for rank, new in enumerate(merges[:, 2])}
+    for rank, (left, right, _) in enumerate(merges.tolist()):
+        for part in (left, right):
+            if rank_of.get(part, -1) > rank:
+                raise DataError(
+                    f"a merge joins {tokens[left]!r} and {tokens[right]!r} before {tokens[part]!r} is made: "
+                    "the merges are out of order"
+                )
+    return merges
+
+
+def _reached(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> list[int]:
+    """The ranks of the merges that come last when the bytes of a token become the token."""
+    rows = merges.tolist()
+    rank_of = {(left, right): rank for rank, (left, right, _) in enumerate(rows)}
+    byte_ids = {token: token_id for token_id, token in enumerate(tokens) if len(token) == 1}
+    reached = []
+    for token_id in {new for _, _, new in rows}:
+        ids = [byte_ids[tokens[token_id][place : place + 1]] for place in range(len(tokens[token_id]))]
+        lowest = 0
+        while len(ids) > 1:
+            ranks = [rank_of.get(pair, len(rows)) for pair in pairwise(ids)]
+            lowest = min(ranks)
+            if lowest == len(rows):
+                break
+            place = ranks.index(lowest)
+            ids[place : place + 2] = [rows[lowest][2]]
+        if ids == [token_id]:
+            reached.append(lowest)
+    return sorted(reached)

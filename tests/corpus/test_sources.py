@@ -158,9 +158,9 @@ def test_command_prints_the_path_or_one_error_line(
     assert fetching.main(["tiny", "--cache", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(sources.archive_path(tiny, tmp_path))
     assert fetching.main(["huge", "--cache", str(tmp_path)]) == 2
-    assert (
-        capsys.readouterr().err == "error: corpus source 'huge' is unknown; use one of: tiny, or --corpus.path FOLDER\n"
-    )
+    assert capsys.readouterr().err == "error: nothing called 'huge' can be fetched; use one of: tiny\n"
+    assert fetching.main(["--cache", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split()[:4] == ["tiny", "fetched", "tiny", "1.0;"]
 
 
 def test_real_archive_has_every_text_once(real_documents: list[Document]) -> None:

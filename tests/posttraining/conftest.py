@@ -15,7 +15,7 @@ from groundup.tokenizer import BytePairTokenizer, ChatTemplate
 
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> BytePairTokenizer:
-    return BytePairTokenizer([])
+    return BytePairTokenizer.from_merges([])
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ def test_another_seed_gives_another_model(tmp_path: Path) -> None:
 
 def test_a_shard_that_exists_is_kept(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    tokenizer = BytePairTokenizer([])
+    tokenizer = BytePairTokenizer.from_merges([])
     shard = run / "tokens.npy"
     encode_documents(run / "corpus" / "train.jsonl", tokenizer, shard)
     before = np.array(read_shard(shard))

@@ -13,7 +13,7 @@ from groundup.model import ModelConfig, Transformer
 from groundup.pretraining.validation import document_bits, windows_of
 from groundup.tokenizer import BytePairTokenizer
 
-TOKENIZER = BytePairTokenizer([(ord("a"), ord("b"))])
+TOKENIZER = BytePairTokenizer.from_merges([(ord("a"), ord("b"))])
 MARK = TOKENIZER.special_tokens["<|document|>"]
 
 

@@ -17,7 +17,7 @@ CONTEXT = 128
 
 @pytest.fixture(scope="session")
 def template() -> ChatTemplate:
-    return ChatTemplate(BytePairTokenizer([]))
+    return ChatTemplate(BytePairTokenizer.from_merges([]))
 
 
 @pytest.fixture

@@ -316,7 +316,7 @@ from groundup.serving.api import create_app, serve
 from groundup.tokenizer.bpe import BytePairTokenizer
 from groundup.tokenizer.chat import ChatTemplate
 
-template = ChatTemplate(BytePairTokenizer([]))
+template = ChatTemplate(BytePairTokenizer.from_merges([]))
 model = Transformer(ModelConfig(1, 16, 1, 1, 16, 64), template.tokenizer.vocab_size)
 serve(create_app(Engine(model, template.stop_ids), template, "tiny", Sampling()), port=0)
 print("clean")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from groundup.serving.text import TextStream
 from groundup.tokenizer.bpe import BytePairTokenizer
 
-BYTES = BytePairTokenizer([])
+BYTES = BytePairTokenizer.from_merges([])
 
 
 def streamed(data: bytes, stops: list[str]) -> tuple[list[str], TextStream]:

@@ -50,7 +50,7 @@ def numbered() -> type[Numbered]:
 
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> BytePairTokenizer:
-    return BytePairTokenizer([])
+    return BytePairTokenizer.from_merges([])
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_weights_of_another_shape_are_refused(saved: Path, new_model: NewModel) 
 
 def test_a_tokenizer_from_elsewhere_is_refused(saved: Path) -> None:
     """Even where someone recorded the hash of the exchanged file."""
-    BytePairTokenizer([(97, 98)]).save(saved)
+    BytePairTokenizer.from_merges([(97, 98)]).save(saved)
     state = json.loads((saved / "state.json").read_text(encoding="utf-8"))
     del state["files"]["tokenizer.json"]
     (saved / "state.json").write_text(json.dumps(state), encoding="utf-8")

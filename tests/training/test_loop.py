@@ -213,7 +213,7 @@ def test_the_checkpoint_of_another_tokenizer_is_refused(tmp_path: Path, fit: Fit
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, numbered(interrupt_at=7))
     with pytest.raises(ArtifactError, match="another tokenizer"):
-        fit(tmp_path, numbered(), tokenizer=BytePairTokenizer([(97, 98)]))
+        fit(tmp_path, numbered(), tokenizer=BytePairTokenizer.from_merges([(97, 98)]))
 
 
 def test_the_checkpoint_of_another_shape_is_refused(

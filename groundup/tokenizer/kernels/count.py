@@ -14,12 +14,12 @@ import numpy as np
 from numba import njit
 
 from groundup.tokenizer.kernels.memory import load64, prefetch
-from groundup.tokenizer.kernels.scan import scan
+from groundup.tokenizer.kernels.scan import CL100K, GPT2, O200K, scan_as
 
 WORDS = 3
 SHORT = 15
 #: Pieces that are looked up together: their places are on the way from memory while others are hashed.
-BATCH = 64
+BATCH = 256
 
 # Counters in ``state``.
 PIECES, BYTES, KEY_WORDS, MOST_PIECES, MOST_KEY_WORDS, DOCUMENT, PLACE, WANTED = range(8)
@@ -118,9 +118,10 @@ def has_room(pieces, size, state):
     return state[PIECES] + pieces <= state[MOST_PIECES] and state[KEY_WORDS] + state[WANTED] <= state[MOST_KEY_WORDS]
 
 
-@njit
-def count(
-    text, bounds, documents, classes, shape, digits, contractions, whitespace, ends, lows, highs, slots, mask, keys, state
+@njit(forceinline=True)
+def count_as(
+    shape, text, bounds, documents, classes, digits, contractions, whitespace,
+    ends, lows, highs, slots, mask, keys, state,
 ):  # fmt: skip
     """Count the pieces of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``.
 
@@ -131,7 +132,7 @@ def count(
         end = bounds[state[DOCUMENT] + 1]
         place = max(state[PLACE], bounds[state[DOCUMENT]])
         while place < end:
-            found = scan(text, place, end, classes, shape, digits, contractions, whitespace, ends, BATCH)
+            found = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, BATCH)
             if not has_room(found, ends[found - 1] - place, state):
                 state[PLACE] = place
                 return 1
@@ -148,6 +149,36 @@ def count(
                 place = ends[i]
         state[DOCUMENT] += 1
     return 0
+
+
+@njit
+def count_gpt2(
+    text, bounds, documents, classes, digits, contractions, whitespace, ends, lows, highs, slots, mask, keys, state
+):
+    return count_as(
+        GPT2, text, bounds, documents, classes, digits, contractions, whitespace,
+        ends, lows, highs, slots, mask, keys, state,
+    )  # fmt: skip
+
+
+@njit
+def count_cl100k(
+    text, bounds, documents, classes, digits, contractions, whitespace, ends, lows, highs, slots, mask, keys, state
+):
+    return count_as(
+        CL100K, text, bounds, documents, classes, digits, contractions, whitespace,
+        ends, lows, highs, slots, mask, keys, state,
+    )  # fmt: skip
+
+
+@njit
+def count_o200k(
+    text, bounds, documents, classes, digits, contractions, whitespace, ends, lows, highs, slots, mask, keys, state
+):
+    return count_as(
+        O200K, text, bounds, documents, classes, digits, contractions, whitespace,
+        ends, lows, highs, slots, mask, keys, state,
+    )  # fmt: skip
 
 
 @njit

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from groundup.tokenizer.kernels.memory import load64, lowest32, prefetch, store64
-from groundup.tokenizer.kernels.scan import scan
+from groundup.tokenizer.kernels.scan import CL100K, GPT2, O200K, scan_as
 
 # A place in the table of pieces is four words: the piece, and its ids.
 #   word 0, 1   up to 15 bytes as they are, the length in the highest byte; of a longer piece its hash,
@@ -35,7 +35,6 @@ U0, U1, U8, U20, U24, U32, U40, U56 = (np.uint64(number) for number in (0, 1, 8,
 PLACES_USED, KEYS_USED, IDS_USED, WRITTEN, REASON, DOCUMENT, PLACE = 0, 1, 2, 3, 4, 5, 6
 # Why a call stopped before the end.
 DONE, CACHE_FULL, PIECE_TOO_LONG = 0, 1, 2
-
 
 
 @njit(forceinline=True)
@@ -182,7 +181,8 @@ def merge_long(text, start, size, byte_pairs, pairs, mask, merges, out, at, room
 
     As in ``bpe.py``: a merge makes an id that only later ranks name, so each rank needs one sweep over the places
     where its pair was seen, from left to right. ``queues`` holds the first and the last entry of each rank's queue,
-    −1 when empty, which all are before and after. ``work`` has 9 × ``room`` numbers for a piece of up to ``room`` bytes, ``heap`` has ``room``.
+    −1 when empty, which all are before and after. For a piece of up to ``room`` bytes ``work`` has 9 × ``room``
+    numbers and ``heap`` has ``room``.
     """
     following, previous, entry_place, entry_next = room, 2 * room, 3 * room, 6 * room  # in ``work``, behind the tokens
     entries = 0
@@ -306,9 +306,9 @@ def find(text, start, size, low, high, slot, table, mask, keys):
         if table[base] == low:
             if found == high and size <= SHORT:
                 return base
-            if size > SHORT and found >> U56 == high >> U56:
-                if equal_bytes(text, start, keys, np.int64(found & (ONES >> U8)), size):
-                    return base
+            same_size = size > SHORT and found >> U56 == high >> U56
+            if same_size and equal_bytes(text, start, keys, np.int64(found & (ONES >> U8)), size):
+                return base
         slot = (slot + U1) & mask
 
 
@@ -395,9 +395,9 @@ def encode_pieces(
     return done
 
 
-@njit
-def encode(
-    text, bounds, documents, classes, shape, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
+@njit(forceinline=True)
+def encode_as(
+    shape, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
     pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues, out_bounds,
 ):  # fmt: skip
     """Write the ids of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``, to ``out``.
@@ -411,7 +411,7 @@ def encode(
         place = state[PLACE]
         end = bounds[state[DOCUMENT] + 1]
         while place < end:
-            count = scan(text, place, end, classes, shape, digits, contractions, whitespace, ends, block)
+            count = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, block)
             done = encode_pieces(
                 text, place, ends, count, ids, byte_pairs, pairs, pair_mask, merges,
                 table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
@@ -425,3 +425,42 @@ def encode(
         out_bounds[state[DOCUMENT]] = state[WRITTEN]
         state[PLACE] = end
     return 0
+
+
+@njit
+def encode_gpt2(
+    text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
+    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
+    out_bounds,
+):  # fmt: skip
+    return encode_as(
+        GPT2, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
+        pairs, pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
+        queues, out_bounds,
+    )  # fmt: skip
+
+
+@njit
+def encode_cl100k(
+    text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
+    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
+    out_bounds,
+):  # fmt: skip
+    return encode_as(
+        CL100K, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
+        pairs, pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
+        queues, out_bounds,
+    )  # fmt: skip
+
+
+@njit
+def encode_o200k(
+    text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
+    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
+    out_bounds,
+):  # fmt: skip
+    return encode_as(
+        O200K, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
+        pairs, pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
+        queues, out_bounds,
+    )  # fmt: skip

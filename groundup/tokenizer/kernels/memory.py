@@ -1,4 +1,4 @@
-"""Reading memory as the processor can and Python cannot: eight bytes at a time, and ahead of need; and counting bits."""
+"""Reading memory as the processor can and Python cannot: many bytes at a time, ahead of need, and bit by bit."""
 
 from llvmlite import ir
 from numba import types
@@ -57,7 +57,7 @@ def trailing_zeros(typing_context, word):
 
 @intrinsic
 def bytes_between(typing_context, pointer, index, first, count):
-    """Which of the 64 bytes from ``pointer[index]`` on are among the ``count`` values from ``first``: a bit for each."""
+    """A bit for each of the 64 bytes from ``pointer[index]`` on: is it one of the ``count`` values from ``first``?"""
 
     def generate(context, builder, signature, arguments):
         vector = ir.VectorType(ir.IntType(8), 64)

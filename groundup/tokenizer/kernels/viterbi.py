@@ -1,4 +1,4 @@
-"""The best path through a lattice of pieces, in single precision as SentencePiece computes it.
+"""The best path through a lattice of pieces: of a text in single precision as SentencePiece computes it, or of words.
 
 The pieces are a trie in a hash table: slot → (node << 8 | byte) + 1 in ``keys`` (0: empty) and the child in
 ``children``. Scores are passed as the bits of their floats, because kernels take integers only.
@@ -20,6 +20,16 @@ def number(bits):
 @njit
 def bits_of(score):
     return np.float32(score).view(np.uint32)
+
+
+@njit
+def double(bits):
+    return np.uint64(bits).view(np.float64)
+
+
+@njit
+def bits_of_double(score):
+    return np.float64(score).view(np.uint64)
 
 
 @njit
@@ -135,4 +145,46 @@ def encode(
             ids[count] = unknown
             count += 1
         end = start
+    return count
+
+
+@njit
+def encode_words(text, ends, words, keys, children, mask, piece_at, scores, score_at, start_of, piece_of, ids):
+    """Write the ids of the best path of each word, which ends at ``ends[word]``; return how many there are in all.
+
+    Every byte is a piece. ``score_at``, ``start_of`` and ``piece_of`` have room for the longest word and one more.
+    """
+    count = 0
+    begin = 0
+    for word in range(words):
+        size = ends[word] - begin
+        score_at[0] = bits_of_double(0.0)
+        for place in range(1, size + 1):
+            score_at[place] = bits_of_double(-np.inf)
+        for start in range(size):
+            before = double(score_at[start])
+            node = 0
+            for place in range(start, size):
+                slot = slot_of(keys, mask, (node << 8 | int(text[begin + place])) + 1)
+                if keys[slot] == 0:
+                    break
+                node = int(children[slot])
+                piece = piece_at[node]
+                if piece >= 0:
+                    score = double(scores[piece]) + before
+                    if score > double(score_at[place + 1]):
+                        score_at[place + 1] = bits_of_double(score)
+                        start_of[place + 1] = start
+                        piece_of[place + 1] = piece
+        many = 0
+        place = size
+        while place > 0:
+            many += 1
+            place = int(start_of[place])
+        count += many
+        place = size
+        for back in range(1, many + 1):
+            ids[count - back] = piece_of[place]
+            place = int(start_of[place])
+        begin = ends[word]
     return count

@@ -1,0 +1,160 @@
+"""Characters as tokens: the smallest vocabulary that reads, and the longest sequences.
+
+Every character of the training text is an id, or the most frequent ones are. Any other character becomes the bytes of
+its UTF-8, as in byte-level BPE, and not an unknown id: what is encoded can always be decoded, a model's bits per byte
+stay comparable, and the 128 ids that this takes beside ASCII cost a small model nothing that one could measure.
+
+Ids: 0–255 the bytes, of which the first 128 are the characters of ASCII, then the other characters, the most frequent
+first, then ``SPECIAL_TOKENS``. In Hugging Face's terms this is byte-level BPE without merges, cut into characters.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from groundup.core import files
+from groundup.core.errors import DataError, UsageError
+from groundup.tokenizer.formats import huggingface
+from groundup.tokenizer.formats.definition import Definition, reading
+from groundup.tokenizer.pretokenize import Pattern, well_formed
+from groundup.tokenizer.protocol import SPECIAL_TOKENS
+from groundup.tokenizer.vocabulary import Vocabulary
+
+#: Every character is a piece.
+PATTERN = Pattern((r"[\s\S]",))
+#: The smallest vocabulary there can be: every byte and every special token.
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
+
+
+class _Ids(dict[str, tuple[int, ...]]):
+    """Character → its one id, or else those of its bytes; lone surrogates stand for bytes (PEP 383)."""
+
+    def __missing__(self, character: str) -> tuple[int, ...]:
+        return tuple(character.encode("utf-8", "surrogateescape"))
+
+
+class CharacterTokenizer:
+    """Characters, and bytes for those that the training text did not have."""
+
+    def __init__(self, characters: Sequence[str]) -> None:
+        """``characters[i]``, which is none of ASCII, has the id ``256 + i``.
+
+        Raises:
+            DataError: one is there twice, is of ASCII, or is no single character.
+        """
+        for character in characters:
+            if len(character) != 1 or character.isascii() or "\ud800" <= character <= "\udfff":
+                raise DataError(f"{character[:40]!r} is no single character beyond ASCII")
+        tokens = [bytes([byte]) for byte in range(256)] + [character.encode("utf-8") for character in characters]
+        special_tokens = {name: token_id for token_id, name in enumerate(SPECIAL_TOKENS, len(tokens))}
+        self.vocabulary = Vocabulary.make(tokens, [], special_tokens, PATTERN, whole_pieces=True)
+        self.special_tokens: Mapping[str, int] = self.vocabulary.special_tokens
+        self._ids = _Ids({character: (token_id,) for token_id, character in enumerate(characters, 256)})
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int | None = None) -> "CharacterTokenizer":
+        """The characters of ``texts``, or as many of the most frequent as fit into ``vocab_size``.
+
+        Of equally frequent ones those come first that come first in Unicode. ``vocab_size`` counts bytes, characters
+        and special tokens; the result is smaller when the texts have fewer characters.
+
+        Raises:
+            UsageError: ``vocab_size`` has no room for the bytes and the special tokens.
+            DataError: the texts are empty.
+        """
+        if vocab_size is not None and vocab_size < SMALLEST_VOCABULARY:
+            raise UsageError(
+                f"vocab_size {vocab_size} is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
+                f"need at least {SMALLEST_VOCABULARY}"
+            )
+        counts = Counter[str]()
+        for text in texts:
+            counts.update(well_formed(text))
+        if not counts:
+            raise DataError("the texts are empty, so no characters can be learnt from them; give some text")
+        others = [character for character in counts if not character.isascii()]
+        ranked = sorted(others, key=lambda character: (-counts[character], character))
+        return cls(ranked[: None if vocab_size is None else vocab_size - SMALLEST_VOCABULARY])
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return len(self.vocabulary)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the characters and the special tokens: all that decides an id."""
+        return self.vocabulary.fingerprint
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``. Surrogates, which are no characters, are resolved by ``well_formed``."""
+        return self._encode(well_formed(text))
+
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+        """Ids of each text."""
+        return [self.encode(text) for text in texts]
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Ids of any bytes, which ``decode_bytes`` gives back; those of the text where it is UTF-8."""
+        return self._encode(data.decode("utf-8", "surrogateescape"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ``ids``; special ids are silent, bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """Bytes of ``ids``, exactly; special ids are silent.
+
+        Raises:
+            DataError: an id outside the vocabulary.
+        """
+        return b"".join(map(self.token_bytes, ids))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes one id stands for; empty for a special id.
+
+        Raises:
+            DataError: an id outside the vocabulary.
+        """
+        return self.vocabulary.token(token_id)
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/tokenizer.json``, which Hugging Face's ``tokenizers`` reads too."""
+        files.write_json(folder / huggingface.FILE_NAME, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``tokenizer.json``."""
+        return huggingface.write(Definition(self.vocabulary))
+
+    def _encode(self, text: str) -> list[int]:
+        ids = self._ids
+        return [token_id for character in text for token_id in ids[character]]
+
+
+def load(folder: Path) -> CharacterTokenizer:
+    """The tokenizer that ``save`` wrote into ``folder``.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or another kind of tokenizer.
+    """
+    path = folder / huggingface.FILE_NAME
+    with reading(path):
+        return from_json(files.read_json(path))
+
+
+def from_json(content: Mapping[str, Any]) -> CharacterTokenizer:
+    """The tokenizer in the content of a ``tokenizer.json`` that ``save`` wrote.
+
+    Raises:
+        DataError: it is damaged, or another kind of tokenizer.
+    """
+    try:
+        tokens = huggingface.read(content).vocabulary.tokens[256:]
+        tokenizer = CharacterTokenizer([token.decode("utf-8") for token in tokens if token])
+        intact = tokenizer.to_json() == content
+    except (KeyError, TypeError, ValueError, AttributeError):
+        intact = False
+    if not intact:
+        raise DataError("it is damaged, or no vocabulary of characters that groundup wrote")
+    return tokenizer
