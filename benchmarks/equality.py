@@ -6,7 +6,7 @@ bytes of the text. The exit code is 1 if anything differs.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,7 @@ class Equality(Recorded):
     files: tuple[Path, ...] = ()
     """Any files of Hugging Face (tokenizer.json), compared with ``tokenizers``, too."""
     share: float = 1.0
-    """How much of the 58 MB of text is read, up to 1."""
+    """How much of the 60 MB of text is read, up to 1."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -114,7 +114,7 @@ def arbitrary_bytes(name: str, ours: Any, share: float) -> Row:
     )
 
 
-def _difference(ours: Any, ids: Sequence[int], expected: Sequence[int]) -> str:
+def _difference(ours: Any, ids: Ids, expected: Ids) -> str:
     """Where two lists of ids part."""
     place = next((at for at, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b), len(expected))
     before = ours.decode_bytes([int(token) for token in ids[max(0, place - 3) : place]])

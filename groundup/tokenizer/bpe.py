@@ -58,7 +58,6 @@ class BytePairTokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._tokens = vocabulary.tokens
 
     @classmethod
     def from_merges(cls, merges: Sequence[Pair], pattern: Pattern | None = None) -> "BytePairTokenizer":
@@ -165,7 +164,7 @@ class BytePairTokenizer:
         try:
             # A negative id would count from the end.
             if len(ids) == 0 or min(ids) >= 0:
-                return b"".join(map(self._tokens.__getitem__, ids))
+                return b"".join(map(self.vocabulary.tokens.__getitem__, ids))
         except IndexError:
             pass
         return b"".join(map(self.token_bytes, ids))  # tells which one

@@ -10,8 +10,12 @@ first, then ``SPECIAL_TOKENS``. In Hugging Face's terms this is byte-level BPE w
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from groundup.core import files
 from groundup.core.errors import DataError, UsageError
@@ -19,6 +23,7 @@ from groundup.tokenizer.formats import huggingface
 from groundup.tokenizer.formats.definition import Definition, reading
 from groundup.tokenizer.pretokenize import Pattern, well_formed
 from groundup.tokenizer.protocol import SPECIAL_TOKENS
+from groundup.tokenizer.unicode import CODE_POINTS
 from groundup.tokenizer.vocabulary import Vocabulary
 
 #: Every character is a piece.
@@ -128,8 +133,20 @@ class CharacterTokenizer:
         return huggingface.write(Definition(self.vocabulary))
 
     def _encode(self, text: str) -> list[int]:
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+        found = self._table[codes]
+        if found.min(initial=0) >= 0:
+            return found.tolist()
         ids = self._ids
         return [token_id for character in text for token_id in ids[character]]
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.int32]:
+        """Code point → the one id of its character; -1: none."""
+        table = np.full(CODE_POINTS, -1, np.int32)
+        table[:128] = np.arange(128)
+        table[[ord(character) for character in self._ids]] = [token_id for (token_id,) in self._ids.values()]
+        return table
 
 
 def load(folder: Path) -> CharacterTokenizer:

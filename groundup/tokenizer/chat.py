@@ -449,7 +449,7 @@ class TextTemplate(ABC):
     def _shown(self, conversation: Conversation, ask: bool = True) -> Traced | None:
         """What ``written`` gives; None where the template refuses, as some do with a part of what they accept."""
         try:
-            return self.written(conversation, ask) if conversation.messages else None
+            return self.written(conversation, ask)
         except DataError:
             return None
 

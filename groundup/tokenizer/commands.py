@@ -75,29 +75,32 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
-class EncodeOptions:
-    """Text or any other bytes (FILE, or standard input) → token ids."""
+class Named:
+    """Which tokenizer."""
 
     tokenizer: str = DEFAULT_RUN
     """A run, a folder or file with a tokenizer of groundup or another tool, or the name of a fetched one (gpt2)."""
+    pattern: str | None = None
+    """How text is cut, for a file of ranks that does not say it: groundup, gpt2, cl100k … or a regular expression."""
+
+
+@dataclass(frozen=True)
+class EncodeOptions(Named):
+    """Text or any other bytes (FILE, or standard input) → token ids."""
+
     out: Path | None = None
     """Write the ids to this .npy file; without it, to standard output as text, with a line for each line."""
 
 
 @dataclass(frozen=True)
-class DecodeOptions:
+class DecodeOptions(Named):
     """Token ids (FILE, or standard input; as text or .npy) → exactly the bytes that they stand for."""
-
-    tokenizer: str = DEFAULT_RUN
-    """The tokenizer that the ids come from."""
 
 
 @dataclass(frozen=True)
-class ShowOptions:
+class ShowOptions(Named):
     """The tokens of a TEXT (or of standard input): pieces, ids and bytes."""
 
-    tokenizer: str = DEFAULT_RUN
-    """A folder or file with a tokenizer, or the name of a fetched one."""
     bytes: bool = True
     """Show the bytes of each token below its id."""
     json: bool = False
@@ -105,11 +108,8 @@ class ShowOptions:
 
 
 @dataclass(frozen=True)
-class TraceOptions:
+class TraceOptions(Named):
     """How byte-pair encoding merges a TEXT (or standard input), step by step."""
-
-    tokenizer: str = DEFAULT_RUN
-    """A folder or file with a BPE tokenizer, or the name of a fetched one."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,15 @@ class Tool(NamedTuple):
 
 
 def usage() -> str:
-    """The tools, one a line, for ``--help``."""
-    lines = [f"  groundup tokenizer {name} {tool.words}\n      {tool.what}\n" for name, tool in TOOLS.items()]
-    return "Tools for tokenizers:\n\n" + "".join(lines) + "\n  Each explains its options with --help.\n"
+    """The tools, and what ``groundup tokenizer`` is without one, for ``--help``."""
+    tools = [f"  groundup tokenizer {name} {tool.words}\n      {tool.what}\n" for name, tool in TOOLS.items()]
+    return (
+        f"Tokenizers by themselves:\n\n{''.join(tools)}\n"
+        "  WHERE is a run, a folder or a file with a tokenizer, or a name that `groundup fetch` knows.\n"
+        "  Each explains its options with --help.\n\n"
+        "The tokenizer of a run, as a stage:\n\n"
+        "  groundup tokenizer [RECIPE] [--out DIR] [--key value …]\n"
+    )
 
 
 def train(words: list[str]) -> int:
@@ -162,7 +168,8 @@ def train(words: list[str]) -> int:
         state = out / "state"
         learnt = learn(texts, merges_for(size), pattern, threads=options.threads, memory=_bytes(options.memory),
                        state=state, total_bytes=_total_bytes(options.input))  # fmt: skip
-        say(f"  {learnt.bytes:,} bytes in {learnt.documents:,} texts; {learnt.pieces:,} different pieces")
+        learnt_from = f"{_count(learnt.bytes, 'byte')} in {_count(learnt.documents, 'text')}"
+        say(f"  {learnt_from}; {_count(learnt.pieces, 'different piece')}")
         if learnt.dropped:
             say(f"  {learnt.dropped:,} occurrences of rare pieces did not fit into --memory {options.memory}")
         tokenizer = BytePairTokenizer.from_merges(learnt.merges, pattern)
@@ -222,7 +229,7 @@ def _held_out(texts: Iterable[str], only: bool = False) -> Iterator[tuple[str, s
         if owed >= len(text):
             cut = 0
         elif owed >= LEAST_HELD_OUT:
-            cut = cut_place(text, max(0, len(text) - 2 * int(owed)), len(text) - int(owed)) or cut
+            cut = cut_place(text, len(text) - int(owed)) or cut
         owed -= len(text) - cut
         held += len(text) - cut
         yield text[:cut], text[cut:]
@@ -248,7 +255,7 @@ def encode(words: list[str]) -> int:
     options, file = _parsed(EncodeOptions, words, "encode", "[FILE]")
     if options.out is not None and options.out.suffix != ".npy":
         raise UsageError(f"--out {options.out} must end in .npy; for text, redirect standard output")
-    tokenizer = _opened(options.tokenizer)
+    tokenizer = _opened(options.tokenizer, options.pattern)
     pattern = _pattern_of(tokenizer)
     size = count = 0
     with (
@@ -263,7 +270,7 @@ def encode(words: list[str]) -> int:
             progress.advance(len(block))
     if options.out is not None:
         per_token = f", {size / count:.2f} bytes per token" if count else ""
-        say(f"  {count:,} tokens for {size:,} bytes{per_token}")
+        say(f"  {_count(count, 'token')} for {_count(size, 'byte')}{per_token}")
         print(options.out)
     return 0
 
@@ -307,7 +314,7 @@ def _sink(tokenizer: Tokenizer, out: Path | None) -> Iterator[Callable[[npt.NDAr
 def decode(words: list[str]) -> int:
     """Ids → bytes."""
     options, file = _parsed(DecodeOptions, words, "decode", "[FILE]")
-    tokenizer = _opened(options.tokenizer)
+    tokenizer = _opened(options.tokenizer, options.pattern)
     with _source(file) as (stream, name, _), Progress("tokenizer: decode", unit="token") as progress:
         found = read_ids(stream, name, tokenizer.vocab_size)
         if _pattern_of(tokenizer) is None:  # what an id stands for may depend on those before it
@@ -324,7 +331,7 @@ def show(words: list[str]) -> int:
     from groundup.tokenizer.show import draw, tokens_of
 
     options, text = _parsed(ShowOptions, words, "show", "[TEXT]")
-    tokenizer = _opened(options.tokenizer)
+    tokenizer = _opened(options.tokenizer, options.pattern)
     text = well_formed(_text(text))
     tokens = tokens_of(tokenizer, text)
     if options.json:
@@ -335,7 +342,7 @@ def show(words: list[str]) -> int:
     _print(console, draw(tokens, console, options.bytes))
     size = len(text.encode())
     per_token = f", {size / len(tokens):.2f} bytes per token" if tokens else ""
-    say(f"{len(tokens):,} tokens for {len(text):,} characters in {size:,} bytes{per_token}")
+    say(f"{_count(len(tokens), 'token')} for {_count(len(text), 'character')} in {_count(size, 'byte')}{per_token}")
     return 0
 
 
@@ -352,7 +359,7 @@ def trace(words: list[str]) -> int:
     from groundup.tokenizer.trace import Tracer, draw
 
     options, text = _parsed(TraceOptions, words, "trace", "[TEXT]")
-    tokenizer = _opened(options.tokenizer)
+    tokenizer = _opened(options.tokenizer, options.pattern)
     text = _text(text)
     if isinstance(tokenizer, PreparedTokenizer):
         form, vocabulary = tokenizer.definition.normalization, tokenizer.definition.vocabulary
@@ -360,13 +367,15 @@ def trace(words: list[str]) -> int:
     elif isinstance(tokenizer, BytePairTokenizer):
         vocabulary = tokenizer.vocabulary
     else:
-        raise UsageError(f"{options.tokenizer} is no byte-level BPE tokenizer, so it merges nothing; see `show`")
+        raise UsageError(
+            f"{options.tokenizer} is no byte-level BPE tokenizer, and only their merges are traced; see `show`"
+        )
     traces = list(Tracer(vocabulary).pieces(text))
     console = _console()
     _print(console, draw(traces, vocabulary, console))
     tokens = sum(len(one.tokens) for one in traces)
     merges = sum(len(one.steps) for one in traces)
-    say(f"{len(traces):,} pieces, {merges:,} merges, {tokens:,} tokens")
+    say(", ".join([_count(len(traces), "piece"), _count(merges, "merge"), _count(tokens, "token")]))
     return 0
 
 
@@ -454,11 +463,11 @@ def _split(kind: Any, words: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, others
 
 
-def _opened(where: str) -> Tokenizer:
+def _opened(where: str, pattern: str | None = None) -> Tokenizer:
     """The tokenizer of a run, a folder, a file or a name."""
     if where == DEFAULT_RUN and not Path(where).exists():
         raise UsageError(f"no tokenizer is named, and there is none at {where}; give --tokenizer FOLDER, FILE or NAME")
-    return open_tokenizer(where)
+    return open_tokenizer(where, pattern)
 
 
 def _pattern_of(tokenizer: Tokenizer) -> Pattern | None:
@@ -497,6 +506,10 @@ def _source(file: str | None) -> Iterator[tuple[BinaryIO, str, int | None]]:
         yield handle, str(path), path.stat().st_size
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _console() -> Console:
     return Console(highlight=False)
 
@@ -507,6 +520,7 @@ def _print(console: Console, things: Sequence[RenderableType]) -> None:
         for thing in things:
             console.print(thing, soft_wrap=not hasattr(thing, "columns"))
     sys.stdout.write("".join(line.rstrip() + "\n" for line in drawn.get().splitlines()))
+    sys.stdout.flush()  # remarks on stderr come after it
 
 
 TOOLS = {

@@ -336,7 +336,7 @@ def chart(comparison: Comparison, path: Path) -> None:
                           fontsize=8, weight="bold" if least else "normal")  # fmt: skip
         metadata: dict[str, Any] = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
         with files.atomic_file(path) as temporary:
-            drawing.savefig(temporary, format=path.suffix[1:], dpi=160, facecolor="white", metadata=metadata)
+            drawing.savefig(temporary, format=path.suffix[1:], dpi=140, facecolor="white", metadata=metadata)
 
 
 def _mean(values: Mapping[tuple[str, str, str], float], text: tuple[str, str]) -> float:

@@ -3,7 +3,7 @@
 ``count_pieces`` is the whole idea in five lines. ``count`` gives the same counts from a stream of texts of any length:
 on several threads, in bounded memory, and going on after it was killed.
 
-**Bounded memory.** After every section of ``memory / SECTION`` characters, if the distinct pieces so far would need
+**Bounded memory.** After every section of ``memory / SECTION`` characters, if the distinct pieces so far may need
 more than ``memory``, the rarest are dropped until they need half of it: all pieces that occur at most so often as it
 takes. What was dropped is reported (``Counted.dropped``), and no count is too low by more than ``Counted.error``, the
 sum of those bounds (lossy counting: Manku & Motwani, 2002). Sections begin and end at the same places whatever the
@@ -42,8 +42,8 @@ MEMORY = 1 << 30
 PIECE_COST, BYTE_COST = 100, 24
 #: Less memory than this is refused: the tables have a size to begin with.
 LEAST_MEMORY = 1 << 24
-#: More makes no difference: the learner numbers the bytes of all pieces with 31 bits.
-MOST_MEMORY = BYTE_COST << 31
+#: More makes no difference: the learner takes at most so many bytes of pieces (``trainer.MOST_CELLS``).
+MOST_MEMORY = BYTE_COST * 700_000_000
 #: A section of the corpus has this share of the memory in characters, so that it cannot overrun it by far.
 SECTION = 64
 #: Threads are given texts of about this many characters at a time.
@@ -297,7 +297,7 @@ def _blocks(texts: Iterable[str], splits: bool) -> Iterator[_Block]:
             block.characters += end - start
             block.whole = end == len(text)
             block.documents += block.whole
-            if block.characters >= BLOCK_CHARACTERS:
+            if block.characters >= BLOCK_CHARACTERS or start > 0:  # so that blocks often end where a text does
                 yield block
                 block = _Block()
     if block.texts:
@@ -307,20 +307,10 @@ def _blocks(texts: Iterable[str], splits: bool) -> Iterator[_Block]:
 def _cuts(text: str, splits: bool) -> Iterator[tuple[int, int]]:
     """Start and end of each part of a text."""
     start = 0
-    while splits and (end := _block_end(text, start)) < len(text):
+    while splits and len(text) - start > 2 * BLOCK_CHARACTERS and (end := cut_place(text, start + BLOCK_CHARACTERS)):
         yield start, end
         start = end
     yield start, len(text)
-
-
-def _block_end(text: str, start: int) -> int:
-    """Where the block that begins in ``text`` at ``start`` ends."""
-    size = BLOCK_CHARACTERS
-    while start + 2 * size < len(text):
-        if place := cut_place(text, start + size, start + 2 * size):
-            return place
-        size *= 2
-    return len(text)
 
 
 class _Crew:
@@ -434,15 +424,14 @@ def count(
                 standing.check = _checked(block.texts, standing.check)
             if standing.section >= memory // SECTION:
                 standing.section = 0
-                if crew.settle() > memory and crew.merge().cost > memory:
-                    _drop_rarest(crew.merge(), memory // 2, standing)
+                _keep_within(memory, crew, standing)
             progress.advance(crew.bytes - progress.done)
             if store and block.whole and time.monotonic() - saved >= SAVE_SECONDS:
                 crew.settle()
                 standing.bytes = crew.bytes
                 store.save(standing, crew.merge().pieces())
                 saved = time.monotonic()
-        crew.settle()
+        _keep_within(memory, crew, standing)
         standing.bytes, standing.finished = crew.bytes, True
         pieces = crew.merge().pieces()
     if store:
@@ -455,13 +444,16 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _drop_rarest(table: Table, limit: int, standing: "_Standing") -> None:
-    """Drop the pieces that occur at most so often as it takes until the others cost at most ``limit``."""
+def _keep_within(memory: int, crew: _Crew, standing: "_Standing") -> None:
+    """At the end of a section: drop the rarest pieces if all cost more than ``memory``, until half of it is free."""
+    if crew.settle() <= memory or crew.merge().cost <= memory:  # the first counts pieces of several tables repeatedly
+        return
+    table = crew.merge()
     pieces = table.pieces()
     values, which = np.unique(pieces.counts, return_inverse=True)
     costs = np.bincount(which, PIECE_COST + BYTE_COST * pieces.sizes)
     costs_from = np.append(np.cumsum(costs[::-1])[::-1], 0)  # of all pieces that occur at least so often
-    minimum = int(np.append(values, values[-1] + 1)[np.argmax(costs_from <= limit)])
+    minimum = int(np.append(values, values[-1] + 1)[np.argmax(costs_from <= memory // 2)])
     standing.dropped += int(pieces.counts[pieces.counts < minimum].sum())
     standing.error += minimum - 1
     table.clear()

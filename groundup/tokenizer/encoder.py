@@ -4,6 +4,7 @@ Each thread works with a ``Workspace`` of its own, which remembers the ids of pi
 bounded: a full workspace forgets everything but the vocabulary and goes on.
 """
 
+import ctypes
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +25,14 @@ Ids = npt.NDArray[np.uint32]
 
 #: Pieces remembered besides the vocabulary; and the bytes of those longer than 15; and the ids of those of more than 4.
 PIECES, KEY_BYTES, STORED_IDS = 1 << 17, 1 << 22, 1 << 20
-#: A piece may be this long before memory is made for it: 40 bytes for each of its bytes while it is merged.
-ROOM = 1 << 10
+#: Longer pieces are merged in windows of so many bytes; 40 bytes of memory for each.
+WINDOW = 1 << 12
 #: The scanner is this many pieces ahead of the encoder.
 BLOCK = 256
 
 
+#: Texts of up to so many bytes are encoded in memory that is ready.
+SHORT_TEXT = 1 << 12
 #: Texts are handed to threads in portions of about so many bytes.
 PORTION = 1 << 20
 
@@ -37,7 +40,7 @@ _LONG = 255
 _WRITTEN, _REASON, _DOCUMENT, _PLACE = 3, 4, 5, 6
 _CACHE_FULL, _PIECE_TOO_LONG = 1, 2
 
-_MERGING = ("u32*", "u32*", "u64*", "u64", "i32*")
+_MERGING = ("u32*", "u32*", "u64*", "u64", "i32*", "i64*")
 _MEMORY = ("u64*", "u64", "u8*", "u32*", "i64*", "i64*", "u64*", "u32*", "u32*", "i64", "i32*", "i32*", "i32*")
 _MODULE = "groundup.tokenizer.kernels.encode"
 _encode = tuple(
@@ -78,7 +81,7 @@ class Encoded:
 class Encoder:
     """Encodes with one vocabulary, from any number of threads at once."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, window: int = WINDOW) -> None:
         self.pattern = vocabulary.pattern
         merges = vocabulary.merges
         lengths = np.diff(vocabulary.offsets)
@@ -96,6 +99,7 @@ class Encoder:
         self._merges = np.ascontiguousarray(inner[merges[:, :2]])
         left, right = self._merges.T.astype(np.int64)
         both = np.flatnonzero((left < 256) & (right < 256))
+        self._lengths = lengths[self._ids]
         self._byte_pairs = np.full(1 << 16, 0xFFFFFFFF, np.uint32)
         self._byte_pairs[(left << 8 | right)[both]] = both
         slots = 1 << max(4, (2 * len(merges)).bit_length())
@@ -105,17 +109,17 @@ class Encoder:
         self._merging = (
             *pointers(self._ids, self._byte_pairs, self._pairs),
             self._pair_mask,
-            pointer(self._merges),
+            *pointers(self._merges, self._lengths),
         )
         rules = self.pattern.rules
         self._call = _encode[rules.shape] if rules else None
         self._rules = (pointer(classes()), *rules[1:]) if rules else ()
+        self._window = window
         self._idle = deque[_Workspace]()
 
     def encode(self, data: bytes) -> Ids:
         """Ids of one text in UTF-8; a byte that is not part of valid UTF-8 is a sign of its own."""
-        bounds = np.array([0, len(data)], np.int64)
-        return self._portion(data, bounds)[0]
+        return self._portion(data, None)[0]
 
     def encode_batch(self, texts: Iterable[bytes], threads: int = 1) -> Encoded:
         """Ids of many texts; ``threads`` of them work at once."""
@@ -142,8 +146,8 @@ class Encoder:
         ids, bounds = self._portion(portion.data, portion.bounds)
         return ids, np.diff(bounds), portion.begins
 
-    def _portion(self, data: bytes, bounds: npt.NDArray[np.int64]) -> tuple[Ids, npt.NDArray[np.int64]]:
-        """Ids of the texts in ``data``, and where each ends."""
+    def _portion(self, data: bytes, bounds: npt.NDArray[np.int64] | None) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Ids of the texts in ``data``, and where each ends; it is one text when there are no bounds."""
         try:
             workspace = self._idle.pop()
         except IndexError:
@@ -167,7 +171,9 @@ class _Workspace:
         self._keys = np.empty(long_bytes + KEY_BYTES + _LONG + 8, np.uint8)
         self._stored = np.empty(STORED_IDS + _LONG, np.uint32)
         self._state = np.zeros(7, np.int64)
-        self._limits = np.array([tokens + PIECES, long_bytes + KEY_BYTES, STORED_IDS], np.int64)
+        self._limits = np.array(
+            [tokens + PIECES, long_bytes + KEY_BYTES, STORED_IDS, encoder._window], np.int64
+        )
         self._best = np.empty(32, np.uint32)
         self._queues = np.full(2 * max(1, len(encoder._merges)), -1, np.int32)
         self._ends = np.empty(BLOCK, np.int64)
@@ -177,7 +183,11 @@ class _Workspace:
             slots - 1,
             *pointers(self._keys, self._stored, self._state, self._limits, self._found),
         )
-        self._make_room(ROOM)
+        self._short_out = np.empty(SHORT_TEXT + 4, np.uint32)
+        self._short_bounds, self._short_out_bounds = np.zeros(2, np.int64), np.zeros(2, np.int64)
+        self._short = pointers(self._short_bounds, self._short_out, self._short_out_bounds)
+        self._ends_pointer = pointer(self._ends)
+        self._make_room(max(encoder._window, _LONG))
         self._forget()
 
     def _make_room(self, size: int) -> None:
@@ -199,29 +209,46 @@ class _Workspace:
             encoder._blob, encoder._offsets, len(encoder._wanted), encoder._wanted, *self._fixed[:5], ids
         )  # fmt: skip
 
-    def encode(self, data: bytes, bounds: npt.NDArray[np.int64]) -> tuple[Ids, npt.NDArray[np.int64]]:
+    def encode(self, data: bytes, bounds: npt.NDArray[np.int64] | None) -> tuple[Ids, npt.NDArray[np.int64]]:
         """Ids of the texts ``data[bounds[i]:bounds[i + 1]]``, and where those of each begin and end."""
-        encoder = self._encoder
-        out = np.empty(len(data) + 4, np.uint32)  # no id is shorter than a byte; memory is used where it is written
-        out_bounds = np.zeros(len(bounds), np.int64)
-        padded = data + PADDING
         state = self._state
         state[_WRITTEN:] = 0
-        if encoder._call is None:
-            self._encode_found(data, padded, bounds, out, out_bounds)
+        short = bounds is None and len(data) <= SHORT_TEXT
+        if short:  # its arrays and their addresses are ready, which takes longer than the work
+            out, bounds, out_bounds = self._short_out, self._short_bounds, self._short_out_bounds
+            addresses = self._short
+            bounds[1] = len(data)
         else:
-            call = encoder._call.bind()
-            before = (padded, pointer(bounds), len(bounds) - 1, *encoder._rules, pointer(self._ends), BLOCK)
-            while True:
-                call(*before, *encoder._merging, *self._fixed, pointer(out), *self._merging, pointer(out_bounds))
-                if state[_REASON] == 0:
-                    break
-                self._remedy(len(data))
+            # No id is shorter than a byte. Memory that nothing is written to is never used.
+            out = np.empty(len(data) + 4, np.uint32)
+            bounds = np.array([0, len(data)], np.int64) if bounds is None else bounds
+            out_bounds = np.zeros(len(bounds), np.int64)
+            addresses = pointers(bounds, out, out_bounds)
+        self._run(data, bounds, out, out_bounds, addresses)
         written = int(state[_WRITTEN])
-        if self._room > ROOM:
-            self._make_room(ROOM)
+        if self._room > WINDOW:
+            self._make_room(WINDOW)
+        if short:
+            return out[:written].copy(), out_bounds
         out.resize(written, refcheck=False)
         return out, out_bounds
+
+    def _run(self, data: bytes, bounds: Any, out: Ids, out_bounds: Any, addresses: Sequence[ctypes.c_void_p]) -> None:
+        """Encode, and make room whenever the kernel lacks it."""
+        encoder, padded = self._encoder, data + PADDING
+        if encoder._call is None:
+            self._encode_found(data, padded, bounds, out, out_bounds)
+            return
+        call = encoder._call.bind()
+        texts, ids, ends = addresses
+        while True:
+            call(
+                padded, texts, len(bounds) - 1, *encoder._rules, self._ends_pointer, BLOCK,
+                *encoder._merging, *self._fixed, ids, *self._merging, ends,
+            )  # fmt: skip
+            if self._state[_REASON] == 0:
+                break
+            self._remedy()
 
     def _encode_found(
         self, data: bytes, padded: bytes, bounds: Any, out: Ids, out_bounds: npt.NDArray[np.int64]
@@ -240,15 +267,15 @@ class _Workspace:
                 )
                 start = int(ends[done - 1]) if done else start
                 if state[_REASON]:
-                    self._remedy(len(data))
+                    self._remedy()
             out_bounds[document + 1] = state[_WRITTEN]
 
-    def _remedy(self, most: int) -> None:
+    def _remedy(self) -> None:
         """Make the room that the kernel lacked."""
         if self._state[_REASON] == 1:
             self._forget()
         else:
-            self._make_room(min(most, 8 * self._room))
+            self._make_room(2 * self._room)
 
 
 @dataclass(frozen=True)

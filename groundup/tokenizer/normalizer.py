@@ -166,6 +166,15 @@ def _start(match: Match) -> int:
     return match[0]
 
 
-def one_of(symbols: Sequence[str]) -> str:
-    """A regular expression for any of ``symbols``, the longest where several match."""
-    return "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
+def one_of(symbols: Sequence[str], depth: int = 4) -> str:
+    """A regular expression for any of ``symbols``, the longest where several match.
+
+    Up to ``depth`` characters that several begin with are looked at only once.
+    """
+    if depth == 0 or len(symbols) < 2:
+        return "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
+    endings: dict[str, list[str]] = {}
+    for symbol in symbols:
+        endings.setdefault(symbol[:1], []).append(symbol[1:])
+    longer = [f"{re.escape(first)}(?:{one_of(rest, depth - 1)})" for first, rest in endings.items() if first]
+    return "|".join([*longer, ""] if "" in endings else longer)

@@ -15,7 +15,7 @@ What no piece covers becomes its bytes, where the model has byte pieces, or else
 import codecs
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
@@ -34,9 +34,9 @@ from groundup.tokenizer.vocabulary import MOST_TOKENS
 
 FILE_NAME = "tokenizer.model"
 #: A file may have at most this many bytes; Gemma's has 4 million.
-LARGEST_FILE = 1 << 28
-#: Every piece has fewer bytes.
-LONGEST_PIECE = 8000
+LARGEST_FILE = 1 << 25
+#: Every piece has fewer bytes, and a model has at most so many user-defined symbols.
+LONGEST_PIECE, MOST_SYMBOLS = 8000, 1 << 16
 
 Kind = Literal["unigram", "bpe", "word", "char"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)  # in the order of their numbers in the file, from 1 on
@@ -119,6 +119,9 @@ class Model:
                 raise DataError(f"pieces {first[known_as]} and {number} are both {piece.text!r}")
         if not any(piece.type in _TEXT for piece in pieces):
             raise DataError("the model has no piece that stands for text")
+        symbols = sum(piece.type == USER_DEFINED for piece in pieces)
+        if symbols > MOST_SYMBOLS:
+            raise DataError(f"the model has {symbols:,} user-defined symbols; at most {MOST_SYMBOLS:,} are supported")
         unknown = [piece.text for piece in pieces if piece.type == UNKNOWN]
         if len(unknown) > 1:
             raise DataError(f"the model has two unknown pieces, {unknown[0]!r} and {unknown[1]!r}")
@@ -218,7 +221,8 @@ class SentencePieceTokenizer:
         Raises:
             DataError: an id outside the vocabulary.
         """
-        return self._denormalizer.normalize(self.decode_bytes(ids).decode("utf-8", _EACH_BYTE))
+        text = "".join(run.decode("utf-8", _EACH_BYTE) for run in self._runs(ids))
+        return self._denormalizer.normalize(text)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Bytes of ``ids``: those of ``decode``, but exactly where they are not UTF-8.
@@ -226,18 +230,26 @@ class SentencePieceTokenizer:
         Raises:
             DataError: an id outside the vocabulary.
         """
+        return b"".join(self._runs(ids))
+
+    def _runs(self, ids: Sequence[int]) -> Iterator[bytes]:
+        """The bytes of ``ids`` between control ids, across which no bytes make a character."""
         settings = self.model.normalization
         at_start = settings.add_dummy_prefix or settings.remove_extra_whitespaces
-        parts: list[bytes] = []
+        run: list[bytes] = []
         for token_id in ids:
             part = self.token_bytes(token_id)
             piece = self.model.pieces[token_id]
+            if piece.type == CONTROL:
+                yield b"".join(run)
+                run = []
+                continue
             if at_start and piece.type in _TEXT and piece.text.startswith(SPACE_SYMBOL):
                 part = part[1:]
                 at_start = settings.remove_extra_whitespaces  # then no text begins with a space
-            parts.append(part)
+            run.append(part)
             at_start = at_start and not part
-        return b"".join(parts)
+        yield b"".join(run)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes one id stands for within a text; empty for a control id.

@@ -1,7 +1,7 @@
 """Files → texts to learn from, one at a time: nothing is held in memory but the part that is being read.
 
 A file is a document, and so is each line of a ``.jsonl`` file; either may be compressed (``.gz``). Of a file longer
-than ``PART_CHARACTERS`` the parts are documents, cut where no named pattern has a piece: behind the end of a line
+than ``PART_CHARACTERS`` the parts are documents, cut where every named pattern begins a piece: behind the end of a line
 that another line follows without white space between, else before a space.
 """
 
@@ -9,6 +9,7 @@ import codecs
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,9 +26,14 @@ GZIP_SUFFIX = ".gz"
 PART_CHARACTERS = 1 << 20
 #: … and cut anywhere when so many characters in a row hold no good place.
 MOST_CHARACTERS = 1 << 26
+#: The end of a line is a better place than a space, if there is one within so many characters.
+NEAR = 1 << 12
 #: One line of a ``.jsonl`` file may have so many bytes: it must be read as a whole.
 LONGEST_LINE = 1 << 28
 READ_BYTES = 1 << 18
+
+_line = re.compile(r"(?<=\S\n)(?=[^\s/])")
+_space = re.compile(r"(?<=\S)(?= )")
 
 
 def find_texts(paths: Sequence[Path]) -> list[Path]:
@@ -77,22 +83,14 @@ def read_texts(paths: Sequence[Path], key: str = "text") -> Iterator[str]:
         raise DataError(f"{', '.join(map(str, paths)) or 'the list of files'} holds no text; give files with some")
 
 
-def cut_place(text: str, start: int, end: int) -> int | None:
-    """The last place in ``text[start:end]`` where no piece of a named pattern is cut in two; None if there is none.
+def cut_place(text: str, start: int) -> int | None:
+    """A place in ``text`` from ``start`` on where no piece of a named pattern is cut in two; None if there is none.
 
     Behind a single line end, when neither white space nor a slash follows, every named pattern begins a piece, and
     the pieces before are those of the text up to there; before a space that follows something else, likewise.
     """
-    for sign, behind in (("\n", 1), (" ", 0)):
-        place = text.rfind(sign, start, end)
-        while place > start:
-            following = text[place + 1 : place + 2]
-            if not text[place - 1].isspace() and (
-                behind == 0 or (following not in ("", "/") and not following.isspace())
-            ):
-                return place + behind
-            place = text.rfind(sign, start, place)
-    return None
+    found = _line.search(text, start, start + NEAR) or _space.search(text, start)
+    return found.start() if found else None
 
 
 def _inside(folder: Path) -> Iterator[Path]:
@@ -139,7 +137,7 @@ def _lines(handle: BinaryIO, path: Path, key: str) -> Iterator[str]:
 def _parts(handle: BinaryIO, path: Path) -> Iterator[str]:
     """A plain text, whole if it is short."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    text, read = "", 0
+    text, read, sought = "", 0, PART_CHARACTERS
     while True:
         data = handle.read(READ_BYTES)
         if read == 0:
@@ -158,12 +156,13 @@ def _parts(handle: BinaryIO, path: Path) -> Iterator[str]:
         text += more
         if not data:
             break
-        if len(text) > PART_CHARACTERS:
-            place = cut_place(text, PART_CHARACTERS // 2, len(text)) or 0
-            if not place and len(text) > MOST_CHARACTERS:
-                place = len(text)
-            if place:
-                yield text[:place]
-                text = text[place:]
+        while len(text) > sought:
+            cut = cut_place(text, sought)
+            if cut is None and len(text) < MOST_CHARACTERS:
+                sought = len(text) - 1  # from the last character, which nothing followed yet
+                break
+            cut = cut or len(text)
+            yield text[:cut]
+            text, sought = text[cut:], PART_CHARACTERS
     if text:
         yield text

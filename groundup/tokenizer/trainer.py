@@ -180,23 +180,24 @@ _learn = compiled.Kernel(
 )
 # The numbers that ``kernels/learn.py`` shares with us.
 COARSE_BITS = 4
-PAIRS, PLACES, HEAP, MOST_PAIRS, MOST_PLACES, MERGES = range(6)
-DONE, NO_PAIRS, PAIRS_FULL, PLACES_FULL = range(4)
+PAIRS, PLACES, HEAP, MOST_PAIRS, MERGES = range(5)
+DONE, NO_PAIRS, PAIRS_FULL = range(3)
 #: Merges learnt at a time, between which progress is shown.
 STRIDE = 1024
-#: Cells of the learner are numbered with 31 bits.
-MOST_CELLS = (1 << 31) - 1
+PLACES_PER_CELL = 3
+#: Places are numbered with 31 bits.
+MOST_CELLS = (1 << 31) // PLACES_PER_CELL
 
 
 def learn_compiled(pieces: Pieces, merge_count: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """The same merges by ``kernels/learn.py``: pairs of ids, shape (merges, 2), and how often each occurred.
 
     Raises:
-        DataError: the pieces have more than 2³¹ bytes together.
+        DataError: the pieces have more than 700 MB together.
     """
     cell_count = int(pieces.bounds[-1]) + len(pieces) + 1
     if cell_count > MOST_CELLS:
-        raise DataError(f"the distinct pieces have {cell_count:,} bytes, more than 2³¹; allow less memory")
+        raise DataError(f"the distinct pieces have {cell_count:,} bytes, more than {MOST_CELLS:,}; allow less memory")
     edges = np.empty(len(pieces) + 2, np.int32)
     weights = np.empty(len(pieces) + 1, np.int64)
     coarse = np.empty((cell_count >> COARSE_BITS) + 1, np.int32)
@@ -205,7 +206,7 @@ def learn_compiled(pieces: Pieces, merge_count: int) -> tuple[npt.NDArray[np.int
     cell_count = _lay_out(
         pieces.text, pieces.bounds, pieces.counts, order, len(pieces), cells, edges, weights, coarse
     )  # fewer: without the pieces of one byte
-    del order, pieces
+    del order
 
     merge_count = min(merge_count, cell_count)  # each merge leaves one token fewer at least
     tokens = 256 + merge_count
@@ -217,18 +218,19 @@ def learn_compiled(pieces: Pieces, merge_count: int) -> tuple[npt.NDArray[np.int
     pairs = _Pairs(cell_count)
     slots = pairs.slots()
     while _index(cells, cell_count, widths, MINIMUM_COUNT, *laid_out, slots, len(slots) - 1, *pairs.arrays) != DONE:
-        pairs.enlarge(PAIRS_FULL)
+        pairs.enlarge()
         slots = pairs.slots()
     del slots
     with Progress("tokenizer: learn merges", merge_count, "merge") as progress:
         for stop in (*range(STRIDE, merge_count, STRIDE), merge_count):
-            while (
-                reason := _learn(
+            reason = PAIRS_FULL
+            while reason == PAIRS_FULL:
+                reason = _learn(
                     *(cells, widths, MINIMUM_COUNT, stop, *laid_out, before_new, after_new, renumbered),
                     *(*pairs.arrays, merges, merge_counts),
                 )
-            ) in (PAIRS_FULL, PLACES_FULL):
-                pairs.enlarge(reason)
+                if reason == PAIRS_FULL:
+                    pairs.enlarge()
             progress.advance(pairs.merges - progress.done)
             if reason == NO_PAIRS:
                 break
@@ -236,14 +238,14 @@ def learn_compiled(pieces: Pieces, merge_count: int) -> tuple[npt.NDArray[np.int
 
 
 class _Pairs:
-    """The arrays of ``kernels/learn.py`` that have an entry for every pair, and those that grow with them."""
+    """The arrays of ``kernels/learn.py`` that tell of pairs."""
 
     def __init__(self, cell_count: int) -> None:
         most = 1 << 16
-        self._state = np.zeros(6, np.int64)
-        self._state[[MOST_PAIRS, MOST_PLACES]] = most, 2 * cell_count
+        self._state = np.zeros(5, np.int64)
+        self._state[MOST_PAIRS] = most
         self._each = [np.empty(most, dtype) for dtype in (np.int64, np.int64, np.int32, np.int32, np.int64, np.int32)]
-        self._places = np.empty(2 * cell_count, np.int32)  # what is never written takes no memory
+        self._places = np.empty(PLACES_PER_CELL * cell_count, np.int32)  # what is not needed is never written
 
     @property
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
@@ -260,18 +262,10 @@ class _Pairs:
         """A hash table for all pairs."""
         return np.full(2 * int(self._state[MOST_PAIRS]), NOTHING, np.int32)
 
-    def enlarge(self, reason: int) -> None:
-        """Make room for more pairs, or for more places."""
-        if reason == PAIRS_FULL:
-            for i, array in enumerate(self._each):
-                self._each[i] = _enlarged(array)
-            self._state[MOST_PAIRS] = len(self._each[0])
-        else:
-            self._places = _enlarged(self._places)
-            self._state[MOST_PLACES] = len(self._places)
-
-
-def _enlarged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    larger = np.empty(2 * len(array), array.dtype)
-    larger[: len(array)] = array
-    return larger
+    def enlarge(self) -> None:
+        """Make room for twice as many pairs."""
+        most = int(self._state[MOST_PAIRS])
+        for i, array in enumerate(self._each):
+            self._each[i] = np.empty(2 * most, array.dtype)
+            self._each[i][:most] = array
+        self._state[MOST_PAIRS] = 2 * most

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from groundup.core import compiled, files
 from groundup.core.errors import DataError, UsageError
 from groundup.core.progress import Progress
-from groundup.tokenizer.counting import count_pieces
+from groundup.tokenizer.counting import count
 from groundup.tokenizer.formats import huggingface
 from groundup.tokenizer.formats.definition import Definition, reading
 from groundup.tokenizer.formats.spelling import spell
@@ -162,9 +162,9 @@ class Trainer:
 
     def __init__(self, words: Mapping[bytes, int]) -> None:
         parts = Counter[bytes]()
-        for word, count in words.items():
+        for word, often in sorted(words.items()):  # whoever counted them, in whatever order
             for start in range(0, len(word), LONGEST_WORD):
-                parts[word[start : start + LONGEST_WORD]] += count
+                parts[word[start : start + LONGEST_WORD]] += often
         self.text = b"".join(parts)
         self.sizes = np.array([len(part) for part in parts], np.int64)
         self.counts = np.array(list(parts.values()), np.float64)
@@ -318,7 +318,7 @@ class UnigramTokenizer:
                 f"need at least {SMALLEST_VOCABULARY}"
             )
         pattern = pattern or Pattern()
-        words = count_pieces(texts, pattern)
+        words = count(texts, pattern).pieces.counter()
         if not words:
             raise DataError("the texts are empty, so no pieces can be learnt from them; give some text")
         scores = Trainer(words).train(vocab_size - len(SPECIAL_TOKENS))

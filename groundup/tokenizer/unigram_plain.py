@@ -120,7 +120,7 @@ def losses(words: Mapping[bytes, int], scores: Scores) -> dict[bytes, float]:
 def train(words: Mapping[bytes, int], size: int) -> dict[bytes, float]:
     """Learn ``size`` pieces, the 256 bytes among them, with their scores; fewer where the words have not so many."""
     parts = Counter[bytes]()
-    for word, count in words.items():
+    for word, count in sorted(words.items()):
         for start in range(0, len(word), LONGEST_WORD):
             parts[word[start : start + LONGEST_WORD]] += count
     scores = seeds(parts, SEEDS_PER_PIECE * (size - 256))

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from groundup.corpus import fetch
 from groundup.corpus.sources import SOURCES, Archive, verified_archive
 from groundup.tokenizer.formats.definition import Normalization
 
@@ -162,6 +161,8 @@ def open_member(known: KnownVocabulary, member: str, cache: Path | None = None) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``groundup fetch``: bring corpora and vocabularies into the cache, or list them; returns the exit code."""
+    from groundup.corpus import fetch  # opening a vocabulary needs none of it
+
     return fetch.main(arguments, {**SOURCES, **VOCABULARIES})
 
 

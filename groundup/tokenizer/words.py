@@ -18,7 +18,7 @@ from typing import Any
 
 from groundup.core import files
 from groundup.core.errors import DataError, UsageError
-from groundup.tokenizer.counting import count_pieces
+from groundup.tokenizer.counting import count
 from groundup.tokenizer.formats import huggingface
 from groundup.tokenizer.formats.definition import Definition, reading
 from groundup.tokenizer.formats.spelling import spell
@@ -74,7 +74,7 @@ class WordTokenizer:
                 f"tokens need at least {SMALLEST_VOCABULARY}"
             )
         pattern = pattern or Pattern()
-        counts = count_pieces(texts, pattern)
+        counts = count(texts, pattern).pieces.counter()
         if not counts:
             raise DataError("the texts are empty, so no words can be learnt from them; give some text")
         del counts[UNKNOWN.encode()]  # only a pattern of the user's own could make that a word

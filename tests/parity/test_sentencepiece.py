@@ -118,13 +118,17 @@ def both(data: bytes, folder: Path) -> tuple[SentencePieceTokenizer, Any]:
     return read_model(path), sentencepiece.SentencePieceProcessor(model_proto=data)
 
 
-def check(ours: SentencePieceTokenizer, theirs: Any, examples: int = 150) -> None:
+def check(ours: SentencePieceTokenizer, theirs: Any, examples: int = 100) -> None:
     """Equal ids of any text, and equal text of any ids."""
     assert ours.vocab_size == theirs.vocab_size()
     assert all(theirs.is_control(token_id) for token_id in ours.special_tokens.values())
 
+    some = st.integers(0, ours.vocab_size - 1) | st.integers(
+        0, min(300, ours.vocab_size) - 1
+    )  # bytes are among the first
+
     @settings(max_examples=examples)
-    @given(TEXTS, st.lists(st.integers(0, ours.vocab_size - 1), max_size=12))
+    @given(TEXTS, st.lists(some, max_size=12))
     def law(text: str, ids: list[int]) -> None:
         expected = theirs.encode(text)
         assert ours.encode(text) == expected
@@ -133,6 +137,8 @@ def check(ours: SentencePieceTokenizer, theirs: Any, examples: int = 150) -> Non
         assert ours.normalize(text) == theirs.normalize(text)
 
     law()
+    if examples < 50:
+        return
     for text in ["\n".join(corpus()), "a" * 5000, " " * 5000, "the" * 2000, "日" * 3000, "ab " * 2000]:
         assert ours.encode(text) == theirs.encode(text)
 
@@ -173,7 +179,7 @@ def test_unused_pieces_stand_for_nothing(name: str, way: str, tmp_path: Path) ->
 def test_scores_may_be_equal_and_of_any_sign(way: str, tmp_path: Path) -> None:
     for name in ("bpe", "bpe-across-words", "unigram"):
         ours, _ = both(trained(name), tmp_path)
-        for seed in range(3):
+        for seed in range(2):
             rng = random.Random(seed)
             scores = [0.0, -0.0, 1.0, -1.0, -1.5, 2.5, -3.0]
             other = [piece._replace(score=rng.choice(scores)) for piece in ours.model.pieces]

@@ -4,6 +4,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -17,7 +18,7 @@ from groundup.tokenizer.samples import PARALLEL, SAMPLES
 class Counting:
     """Says how it cuts a text; an id is a place in a list of everything ever seen."""
 
-    special_tokens: dict[str, int] = {}
+    special_tokens: ClassVar[dict[str, int]] = {}
     unknown_id = 0
 
     def __init__(self, cut: Callable[[str], list[str]], unknown: str = "") -> None:
@@ -34,9 +35,7 @@ class Counting:
 
     def encode(self, text: str) -> list[int]:
         pieces = self.cut(text)
-        return [
-            0 if piece == self.unknown else ord(piece) + 1 if len(piece.encode()) == 1 else 257 for piece in pieces
-        ]
+        return [0 if piece == self.unknown else ord(piece) + 1 if len(piece.encode()) == 1 else 257 for piece in pieces]
 
 
 def words(text: str) -> list[str]:
@@ -115,7 +114,9 @@ def test_a_translation_that_is_not_known_is_no_bargain() -> None:
     assert premium(compared, "it") is None
 
 
-@pytest.mark.parametrize(("subjects", "texts"), [({}, TEXTS), ({"it": Counting(words)}, {}), ({"it": Counting(words)}, {"a": {}})])
+@pytest.mark.parametrize(
+    ("subjects", "texts"), [({}, TEXTS), ({"it": Counting(words)}, {}), ({"it": Counting(words)}, {"a": {}})]
+)
 def test_nothing_to_compare(subjects: dict[str, Counting], texts: dict[str, dict[str, str]]) -> None:
     with pytest.raises(DataError, match="nothing to compare"):
         compare(subjects, texts)  # type: ignore[arg-type]

@@ -168,6 +168,21 @@ def test_an_interrupted_count_goes_on(
             assert (again.dropped, again.error) == (expected.dropped, expected.error)
 
 
+def test_progress_is_kept_among_long_texts(
+    small_memory: Callable[..., Counted],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Texts that take two blocks and a half each: only at the end of one there is something to keep."""
+    monkeypatch.setattr(counting, "SAVE_SECONDS", 0.0)
+    texts = [f"{number} words, " * 250 for number in range(9)]
+    with pytest.raises(Interrupt):
+        small_memory(interrupted(texts, 6)(), state=tmp_path)
+    assert counts_of(small_memory(texts, state=tmp_path)) == count_pieces(texts)
+    assert "6 texts were counted before" in capsys.readouterr().err
+
+
 def test_a_finished_count_is_not_read_again(small_memory: Callable[..., Counted], tmp_path: Path) -> None:
     texts = ["one text", "two texts"]
     first = small_memory(texts, state=tmp_path)

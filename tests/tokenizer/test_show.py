@@ -76,7 +76,7 @@ def test_no_line_is_wider_than_the_terminal(pieces: list[bytes], width: int, ter
 
 
 def test_long_tokens_are_shortened_and_their_bytes_counted() -> None:
-    [piece, number, *lines] = plain([Token(5, b"=" * 200)], 40)
+    [piece, _, *lines] = plain([Token(5, b"=" * 200)], 40)
     assert "…" in piece and cell_len(piece) <= 40
     assert len(lines) == 5
     assert "(200 bytes)" in lines[-1]

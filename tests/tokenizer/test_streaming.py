@@ -133,7 +133,7 @@ def test_other_arrays_are_refused(array: np.ndarray, complaint: str) -> None:
 def test_a_damaged_array_is_refused(kept: int) -> None:
     file = io.BytesIO()
     np.save(file, np.arange(100, dtype=np.uint16))
-    with pytest.raises(DataError, match="truncated|damaged"):
+    with pytest.raises(DataError, match=r"truncated|damaged"):
         list(read_ids(io.BytesIO(file.getvalue()[:kept]), "ids", 900))
 
 

@@ -117,7 +117,8 @@ def test_our_own_template_in_jinja_is_our_own() -> None:
         ("{{ {'a': '<&é>', 'b': [1, none, 2.5]} | tojson }}", '{"a": "<&é>", "b": [1, null, 2.5]}'),
         ("{{ [{'b': 1, 'a': 2}] | tojson(indent=1, sort_keys=true) }}", '[\n {\n  "a": 2,\n  "b": 1\n }\n]'),
         (
-            "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% elif i > 3 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+            "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% elif i > 3 %}{% break %}{% endif %}"
+            "{{ i }}{% endfor %}",
             "023",
         ),
         (
@@ -264,7 +265,7 @@ THINKING = CHATML.replace("'\n'", "('\n<think></think>' if message.role == 'assi
     [
         (CHATML, "·Hello<|im_end|>·A<|im_end|>·"),
         # The blanks between the question and the answer are for the model to say, and so is the one before the end.
-        (_each("{{ '[I]' + m.content + '[/I]' if m.role == 'user' else ' ' + m.content + ' </s>' }}"), "· Hello </s>· A </s>"),
+        (_each("{{ m.content + ']' if m.role == 'user' else ' ' ~ m.content ~ ' </s>' }}"), "· Hello </s>· A </s>"),
         # So are the empty thoughts that the template puts before an answer …
         (THINKING, "·<think></think>Hello<|im_end|>·<think></think>A<|im_end|>·"),
         # … but not what the prompt gives, or the head of a turn that no prompt gives.

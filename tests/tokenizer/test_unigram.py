@@ -20,7 +20,9 @@ from groundup.tokenizer.unigram import SMALLEST_VOCABULARY, Trainer, UnigramToke
 
 TEXT = "the cat sat on the mat, and the other cats that sat there chatted with the rats; naïve café über 日本 日本語 "
 ANY_STRING = st.text(st.characters(exclude_categories=()))
-WORDS = st.lists(st.sampled_from(["the", " cat", " sat", "\n    ", "2024", "é", "日本", "🦉", "''", "z" * 100])).map("".join)
+WORDS = st.lists(st.sampled_from(["the", " cat", " sat", "\n    ", "2024", "é", "日本", "🦉", "''", "z" * 100])).map(
+    "".join
+)
 #: A few letters, so that there is something to learn.
 SMALL_WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=9).map(str.encode), st.integers(1, 9), max_size=12)
 TOY_SCORES = {b"a": -2.0, b"b": -2.5, b"c": -3.0, b"ab": -3.0, b"bc": -4.5, b"abc": -6.0, b"ca": -3.5, b"aa": -4.0}

@@ -34,7 +34,7 @@ def test_known_words_come_back_and_others_are_unknown(tokenizer: WordTokenizer) 
         expected = [word if word in tokenizer.words else "\ufffd" for word in pieces(text)]
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == "".join(expected)
-        assert ids.count(0) == expected.count("\ufffd") - expected.count("\ufffd" if "\ufffd" in tokenizer.words else "")
+        assert ids.count(0) == sum(word not in tokenizer.words for word in pieces(text))
         assert tokenizer.decode_bytes(ids) == "".join(expected).encode()
 
     law()
@@ -55,12 +55,16 @@ def test_special_tokens_take_the_last_ids_and_never_come_from_text(tokenizer: Wo
     assert tokenizer.decode([*checked.special_tokens.values()]) == ""
 
 
-@pytest.mark.parametrize("pattern", [None, Pattern.named("gpt2"), Pattern.named("cl100k"), Pattern.named(r"\S+|\s+")])
+@pytest.mark.parametrize("pattern", [None, Pattern.named("gpt2"), Pattern.named("llama3"), Pattern.named(r"\S+|\s+")])
 def test_what_is_saved_is_loaded_and_read_by_hugging_face(pattern: Pattern | None, tmp_path: Path) -> None:
     tokenizer = WordTokenizer.train([TEXT], 1000, pattern)
     tokenizer.save(tmp_path)
     again = words.load(tmp_path)
-    assert (again.fingerprint, again.words, again.pattern) == (tokenizer.fingerprint, tokenizer.words, tokenizer.pattern)
+    assert (again.fingerprint, again.words, again.pattern) == (
+        tokenizer.fingerprint,
+        tokenizer.words,
+        tokenizer.pattern,
+    )
     reference = pytest.importorskip("tokenizers").Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     reference.encode_special_tokens = True
 

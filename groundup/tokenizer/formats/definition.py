@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from groundup.core.errors import ArtifactError, DataError
+from groundup.core.errors import ArtifactError, DataError, UsageError
 from groundup.tokenizer.vocabulary import Vocabulary
 
 #: The form of Unicode that a text is brought into first; empty: it stays as it is.
@@ -44,6 +44,19 @@ class Definition:
     def vocab_size(self) -> int:
         """Number of ids that a model knows."""
         return len(self.vocabulary) - len(self.missing)
+
+    def only_vocabulary(self, file: str) -> Vocabulary:
+        """The vocabulary, for a file that cannot say more.
+
+        Raises:
+            UsageError: there is more to say.
+        """
+        if self.normalization or self.added_tokens or self.missing:
+            raise UsageError(
+                f"{file} cannot say that texts are normalised, that some tokens are cut out of them or that bytes "
+                "have no token; write tokenizer.json instead"
+            )
+        return self.vocabulary
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundup.core.errors import DataError, UsageError
-from groundup.tokenizer.formats import ranks
 from groundup.tokenizer.formats.content import ids_of, parse_object
 from groundup.tokenizer.formats.definition import Definition
+from groundup.tokenizer.formats.merges import in_order, that_happen
+from groundup.tokenizer.formats.ranks import merges_of
 from groundup.tokenizer.formats.spelling import byte_alphabet, spell, unspell
 from groundup.tokenizer.pretokenize import GPT2, Pattern
 from groundup.tokenizer.vocabulary import Pair, Vocabulary
@@ -45,12 +46,13 @@ def read(vocab: bytes, merges: bytes, pattern: Pattern | None = None) -> Definit
     return define(ids, pairs, special_tokens, pattern or Pattern.named("gpt2"))
 
 
-def write(vocabulary: Vocabulary) -> tuple[bytes, bytes]:
+def write(definition: Definition) -> tuple[bytes, bytes]:
     """The content of ``vocab.json`` and ``merges.txt``.
 
     Raises:
-        UsageError: the vocabulary has what the files cannot say: another pattern, tokens that no merge makes.
+        UsageError: there is something that the files cannot say: another pattern, tokens that no merge makes.
     """
+    vocabulary = definition.only_vocabulary("vocab.json")
     rules = vocabulary.pattern.rules
     if rules is None or (rules.shape, rules.digits) != (GPT2, 0) or rules.whitespace == 2:
         raise UsageError("vocab.json and merges.txt are for texts cut as GPT-2 does; write tokenizer.json instead")
@@ -58,7 +60,7 @@ def write(vocabulary: Vocabulary) -> tuple[bytes, bytes]:
     ids = {token: token_id for token_id, token in enumerate(spelling) if token}
     pairs = [(left, right) for left, right, _ in vocabulary.merges.tolist()]
     _, made = merges_spelled(ids, [(spelling[left], spelling[right]) for left, right in pairs])
-    if vocabulary.whole_pieces and pairs != ranks.merges_of(vocabulary.tokens):
+    if vocabulary.whole_pieces and pairs != in_order(merges_of(vocabulary.tokens), vocabulary.tokens):
         raise UsageError(
             "vocab.json and merges.txt cannot say that whole pieces go first; write tokenizer.json instead"
         )
@@ -113,21 +115,8 @@ def define(
         if special_tokens.get(spelling) != token_id:
             tokens[token_id] = unspell(spelling)
     if len({tokens[left] + tokens[right] for left, right in pairs}) < len(pairs):
-        pairs = _that_happen(pairs, tokens)
+        pairs = in_order(that_happen(pairs, tokens), tokens)
     known = set(tokens)
     missing = bytes(byte for byte in range(256) if bytes([byte]) not in known)
     tokens += (bytes([byte]) for byte in missing)
     return Definition(Vocabulary.make(tokens, pairs, special_tokens, pattern, whole_pieces), missing=missing)
-
-
-def _that_happen(pairs: Sequence[Pair], tokens: Sequence[bytes]) -> list[Pair]:
-    """Of several merges that make one token, the one that ever happens.
-
-    Files made from tiktoken's list every way to cut a token in two. Only one can happen: see ``ranks``.
-    """
-    order = {(tokens[left], tokens[right]): rank for rank, (left, right) in enumerate(pairs)}
-    made = {left + right for left, right in order}
-    last = (
-        ranks.last_pair(token, lambda left, right: order.get((left, right), ranks.NEVER)) for token in made if token
-    )
-    return [pairs[rank] for rank in sorted(order[pair] for pair in last if pair in order)]

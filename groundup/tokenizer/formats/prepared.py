@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from groundup.core import files
-from groundup.core.errors import DataError
+from groundup.core.errors import DataError, UsageError
 from groundup.tokenizer.bpe import BytePairTokenizer
 from groundup.tokenizer.formats import huggingface
 from groundup.tokenizer.formats.definition import Definition
@@ -29,6 +29,9 @@ def tokenizer_of(definition: Definition) -> Tokenizer:
 
 class PreparedTokenizer:
     """Byte-level BPE with a ``Definition`` that has more than a vocabulary."""
+
+    unknown_id: None = None
+    """There is no unknown text."""
 
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
@@ -70,8 +73,11 @@ class PreparedTokenizer:
         """Ids of ``text``, where the special tokens named in ``allowed`` become their ids.
 
         Raises:
+            UsageError: ``allowed`` names what is no special token.
             DataError: the text has a byte for which the vocabulary has no token.
         """
+        if unknown := set(allowed) - self.special_tokens.keys():
+            raise UsageError(f"{min(unknown)!r} is no special token of this tokenizer; it has {[*self.special_tokens]}")
         early = self._added | {name: self.special_tokens[name] for name in allowed}
         form = self.definition.normalization
         ids: list[int] = []

@@ -1,26 +1,23 @@
 """Rank files, as tiktoken has them: a line a token, its bytes in base64 and its rank, which is its id.
 
 Such a file has no merges: tiktoken joins any two neighbours whose bytes together are a token, the lowest rank first.
-They can be found, though. Nothing merges across the edges of a token's bytes before the token itself is made: until
-then they go through the steps that they go through on their own. And these steps reach a pair only once. So encode
-each token's bytes alone until two parts are left: that is the one merge which ever makes it, in any text. A token
-whose bytes get stuck in more parts is never made; it is only met as a whole piece, which tiktoken looks up first.
+But each token is only ever made of the same two (see ``merges``), and these are its merge. A token whose bytes get
+stuck in more than two parts is never made; it is only met as a whole piece, which tiktoken looks up first.
 """
 
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundup.core.errors import DataError, UsageError
 from groundup.tokenizer.formats.content import check_ids, member, objects
 from groundup.tokenizer.formats.definition import Definition
+from groundup.tokenizer.formats.merges import NEVER, in_order, last_pair
 from groundup.tokenizer.pretokenize import Pattern
 from groundup.tokenizer.vocabulary import Pair, Vocabulary
 
 #: Finding the merge of a token of n bytes takes time n²; of all tokens together it may be this much, a minute.
 MOST_WORK = 10**9
-#: Worse than any rank.
-NEVER = 1 << 62
 
 #: The first ids of a ``tekken.json`` that does not name them itself.
 _TEKKEN_SPECIAL = [
@@ -89,18 +86,18 @@ def read_tekken(content: Mapping[str, Any]) -> Definition:
     return Definition(_vocabulary(tokens, Pattern.named(member(config, "pattern", str)), special_tokens))
 
 
-def write(vocabulary: Vocabulary) -> bytes:
+def write(definition: Definition) -> bytes:
     """A rank file, with which tiktoken gives the same ids, provided it is told the pattern and the special tokens.
 
     Raises:
-        UsageError: ids are not in the order of the merges, or some tokens would be met that the merges never make.
+        UsageError: the file cannot say it: ids are not in the order of the merges, tokens would be met that the
+            merges never make, or there is more than a vocabulary.
     """
+    vocabulary = definition.only_vocabulary("a rank file")
     tokens = vocabulary.tokens
-    derived, made = merges_of(tokens), vocabulary.merges[:, 2]
-    in_order = bool((made[1:] >= made[:-1]).all())
-    found_alike = set(map(tuple, vocabulary.merges[:, :2].tolist())).issuperset(derived)
-    complete = vocabulary.whole_pieces or len(derived) == sum(len(token) > 1 for token in tokens)
-    if not (in_order and found_alike and complete):
+    pairs = [(left, right) for left, right, _ in vocabulary.merges.tolist()]
+    complete = vocabulary.whole_pieces or len(pairs) == sum(len(token) > 1 for token in tokens)
+    if not complete or pairs != in_order(merges_of(tokens), tokens):
         raise UsageError(
             "this vocabulary has no rank file: tiktoken takes the id of a token for its rank and joins what makes a "
             "token, and here the merges are in another order or others; write tokenizer.json instead"
@@ -110,7 +107,7 @@ def write(vocabulary: Vocabulary) -> bytes:
 
 
 def merges_of(tokens: Sequence[bytes]) -> list[Pair]:
-    """The merges of a vocabulary whose ranks are its ids, in order of what they make; O(n²) for a token of n bytes.
+    """The merges of a vocabulary whose ranks are its ids, in order of rank; O(n²) for a token of n bytes.
 
     Args:
         tokens: id → bytes; ``b""`` for ids that are not used.
@@ -129,30 +126,7 @@ def merges_of(tokens: Sequence[bytes]) -> list[Pair]:
         raise DataError(f"no token is the single byte {error.args[0]!r}, so it could not be encoded") from error
 
 
-def last_pair(token: bytes, rank: Callable[[bytes, bytes], int]) -> tuple[bytes, bytes] | None:
-    """The two parts that the bytes of ``token`` merge into on their own; None where they get stuck in more.
-
-    Args:
-        token: two bytes or more.
-        rank: of the merge of two neighbours, or ``NEVER``.
-    """
-    parts = [token[place : place + 1] for place in range(len(token))]
-    found = [*map(rank, parts, parts[1:])]
-    while len(parts) > 2:
-        best = min(found)
-        if best == NEVER:
-            return None
-        place = found.index(best)
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
-        del found[place]
-        if place > 0:
-            found[place - 1] = rank(parts[place - 1], parts[place])
-        if place < len(found):
-            found[place] = rank(parts[place], parts[place + 1])
-    return parts[0], parts[1]
-
-
 def _vocabulary(tokens: Mapping[int, bytes], pattern: Pattern, special_tokens: Mapping[str, int]) -> Vocabulary:
     check_ids(tokens)
-    in_order = [tokens.get(token_id, b"") for token_id in range(max(tokens) + 1)]
-    return Vocabulary.make(in_order, merges_of(in_order), special_tokens, pattern, whole_pieces=True)
+    listed = [tokens.get(token_id, b"") for token_id in range(max(tokens) + 1)]
+    return Vocabulary.make(listed, in_order(merges_of(listed), listed), special_tokens, pattern, whole_pieces=True)

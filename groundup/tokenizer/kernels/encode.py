@@ -33,6 +33,8 @@ U0, U1, U8, U20, U24, U32, U40, U56 = (np.uint64(number) for number in (0, 1, 8,
 
 # Counters in ``state``.
 PLACES_USED, KEYS_USED, IDS_USED, WRITTEN, REASON, DOCUMENT, PLACE = 0, 1, 2, 3, 4, 5, 6
+# In ``limits``, after those of the first three counters.
+WINDOW = 3
 # Why a call stopped before the end.
 DONE, CACHE_FULL, PIECE_TOO_LONG = 0, 1, 2
 
@@ -256,6 +258,65 @@ def merge_long(text, start, size, byte_pairs, pairs, mask, merges, out, at, room
 
 
 @njit
+def merge_any(
+    text, start, size, byte_pairs, pairs, mask, merges, lengths, out, at, limits, room, work, heap, queues
+):  # fmt: skip
+    """Merge a piece of any length in windows; returns how many tokens it became, −1 where ``room`` is too small.
+
+    A row of tokens is what BPE makes of its bytes if that is so for every two neighbours (van Antwerpen and Neubeck,
+    2024, "So many tokens, so little time"). So a window may be cut between two of its tokens, well before its end,
+    and the next may begin there, if the two tokens that meet are what BPE makes of them. Where they are not, the
+    window is made longer.
+    """
+    usual = limits[WINDOW]
+    window = last = usual
+    place = before = start
+    end = start + size
+    count = 0
+    joined = 0  # tokens of the window before, from ``before`` on, that can still be merged anew
+    while True:
+        length = min(window, end - place)
+        if length > room:
+            return -1
+        found = merge_long(
+            text, place, length, byte_pairs, pairs, mask, merges, out, at + count, room, work, heap, queues
+        )
+        if count > 0:
+            one, two = out[at + count - 1], out[at + count]
+            tokens = merge_long(
+                text, place - lengths[one], lengths[one] + lengths[two], byte_pairs, pairs, mask, merges,
+                out, at + count + found, room, work, heap, queues,
+            )  # fmt: skip
+            if tokens != 2 or out[at + count + found] != one:
+                if joined > 0:
+                    window = 2 * last
+                    place = before
+                    count -= joined
+                else:
+                    usual *= 2
+                    window = usual
+                    place = start
+                    count = 0
+                joined = 0
+                continue
+        if place + length == end:
+            return count + found
+        keep = place + length - (length >> 3)
+        kept = 0
+        stop = place
+        while kept < found and stop + lengths[out[at + count + kept]] <= keep:
+            stop += lengths[out[at + count + kept]]
+            kept += 1
+        if kept == 0:
+            window = 2 * length
+            continue
+        before, last, joined = place, length, kept
+        place = stop
+        count += kept
+        window = usual
+
+
+@njit
 def remember(table, base, low, high, text, start, size, keys, out, at, count, stored, state):
     """Keep the ids ``out[at:at + count]`` of a piece at a free place of the table."""
     table[base] = low
@@ -328,7 +389,7 @@ def remember_tokens(text, offsets, count, wanted, table, mask, keys, stored, sta
 
 @njit
 def encode_pieces(
-    text, start, ends, count, ids, byte_pairs, pairs, pair_mask, merges,
+    text, start, ends, count, ids, byte_pairs, pairs, pair_mask, merges, lengths,
     table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
 ):  # fmt: skip
     """Write the ids of pieces that end at ``ends[:count]``; returns how many pieces, fewer than all for a reason."""
@@ -380,12 +441,13 @@ def encode_pieces(
                 remember(table, base, low, high, text, place, size, keys, out, written, number, stored, state)
                 written += number
         else:
-            if size > room:
+            number = merge_any(
+                text, place, size, byte_pairs, pairs, pair_mask, merges, lengths, out, written, limits, room, work,
+                heap, queues,
+            )  # fmt: skip
+            if number < 0:
                 state[REASON] = PIECE_TOO_LONG
                 break
-            number = merge_long(
-                text, place, size, byte_pairs, pairs, pair_mask, merges, out, written, room, work, heap, queues
-            )
             for i in range(number):
                 out[written + i] = ids[out[written + i]]
             written += number
@@ -398,7 +460,7 @@ def encode_pieces(
 @njit(forceinline=True)
 def encode_as(
     shape, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues, out_bounds,
+    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues, out_bounds,
 ):  # fmt: skip
     """Write the ids of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``, to ``out``.
 
@@ -413,7 +475,7 @@ def encode_as(
         while place < end:
             count = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, block)
             done = encode_pieces(
-                text, place, ends, count, ids, byte_pairs, pairs, pair_mask, merges,
+                text, place, ends, count, ids, byte_pairs, pairs, pair_mask, merges, lengths,
                 table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
             )  # fmt: skip
             if done > 0:
@@ -430,12 +492,12 @@ def encode_as(
 @njit
 def encode_gpt2(
     text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
+    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
     out_bounds,
 ):  # fmt: skip
     return encode_as(
         GPT2, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
-        pairs, pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
+        pairs, pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
         queues, out_bounds,
     )  # fmt: skip
 
@@ -443,12 +505,12 @@ def encode_gpt2(
 @njit
 def encode_cl100k(
     text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
+    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
     out_bounds,
 ):  # fmt: skip
     return encode_as(
         CL100K, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
-        pairs, pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
+        pairs, pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
         queues, out_bounds,
     )  # fmt: skip
 
@@ -456,11 +518,11 @@ def encode_cl100k(
 @njit
 def encode_o200k(
     text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
+    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
     out_bounds,
 ):  # fmt: skip
     return encode_as(
         O200K, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
-        pairs, pair_mask, merges, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
+        pairs, pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
         queues, out_bounds,
     )  # fmt: skip

@@ -9,7 +9,8 @@ The arrays are the caller's, who enlarges them when a kernel asks for room (``tr
     counts, names, starts, sizes
              of every pair: how often it occurs, ``left << 32 | right``, and where in ``places`` it was seen
     places   the cells where pairs begin, in ascending order for each pair. It may hold some that merged otherwise
-             since, which then begin another pair or none.
+             since, which then begin another pair or none. It needs three for every cell: one to begin with, and a
+             merge, which leaves one token fewer, adds two at most.
     edges, weights, coarse
              cells from ``edges[i]`` up to ``edges[i + 1]`` occur ``weights[i]`` times; ``coarse`` tells where to look
     heap_counts, heap_pairs
@@ -32,9 +33,9 @@ COARSE_BITS = 4
 AHEAD = 12
 
 # Counters in ``state``.
-PAIRS, PLACES, HEAP, MOST_PAIRS, MOST_PLACES, MERGES = range(6)
+PAIRS, PLACES, HEAP, MOST_PAIRS, MERGES = range(5)
 # Why a kernel stopped.
-DONE, NO_PAIRS, PAIRS_FULL, PLACES_FULL = range(4)
+DONE, NO_PAIRS, PAIRS_FULL = range(3)
 
 U0, U32 = np.uint64(0), np.uint64(32)
 PRIME = np.uint64(0x9E3779B97F4A7C15)
@@ -225,8 +226,6 @@ def learn(
         fresh = first + min(2 * (stop - start), 2 * new + 1)
         if fresh > state[MOST_PAIRS]:
             return PAIRS_FULL
-        if state[PLACES] + 2 * (stop - start) > state[MOST_PLACES]:
-            return PLACES_FULL
         left = names[pair] >> 32
         right = names[pair] & 0xFFFFFFFF
         merges[2 * (new - 256)] = left
