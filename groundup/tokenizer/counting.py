@@ -516,7 +516,7 @@ class _Store:
             np.savez(
                 handle,
                 about=np.frombuffer(about, np.uint8),
-                text=pieces.text,
+                text=pieces.text[: pieces.bounds[-1]],
                 bounds=pieces.bounds,
                 counts=pieces.counts,
             )
@@ -533,10 +533,27 @@ class _Store:
         try:
             with np.load(self._path) as arrays:
                 about = json.loads(arrays["about"].tobytes())
-                pieces = Pieces(arrays["text"], arrays["bounds"], arrays["counts"])
+                text = np.concatenate([arrays["text"], np.frombuffer(PADDING, np.uint8)])
+                pieces = Pieces(text, arrays["bounds"], arrays["counts"])
             standing = _Standing(**about["standing"])
+            _check(pieces)
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise ArtifactError(f"{self._path} is damaged; delete it and start again") from error
         if about["settings"] != self._settings:
             raise ArtifactError(f"{self._path} was made with other settings; delete it, or give another folder")
         return standing, pieces
+
+
+def _check(pieces: Pieces) -> None:
+    """Refuse what a kernel would read beyond its end.
+
+    Raises:
+        ValueError: the arrays do not fit each other.
+    """
+    text, bounds, counts = pieces.text, pieces.bounds, pieces.counts
+    if (text.dtype, bounds.dtype, counts.dtype) != (np.uint8, np.int64, np.int64):
+        raise ValueError("not the numbers that pieces are made of")
+    if len(bounds) != len(counts) + 1 or bounds[0] != 0 or bounds[-1] + len(PADDING) != len(text):
+        raise ValueError("not the sizes that pieces have")
+    if (pieces.sizes < 1).any() or (counts < 1).any():
+        raise ValueError("pieces without a byte or an occurrence")

@@ -19,8 +19,10 @@ from groundup.tokenizer.kernels.scan import CL100K, GPT2, O200K, scan_as
 WORDS = 3
 SHORT = 15
 #: Pieces that are looked up together: their places are on the way from memory while others are hashed.
-BATCH = 256
+BATCH = 256  # at least 64, which ``scan`` finds at once, and better many more
 
+# Whether a kernel stopped for want of room.
+DONE, FULL = 0, 1
 # Counters in ``state``.
 PIECES, BYTES, KEY_WORDS, MOST_PIECES, MOST_KEY_WORDS, DOCUMENT, PLACE, WANTED = range(8)
 
@@ -125,8 +127,8 @@ def count_as(
 ):  # fmt: skip
     """Count the pieces of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``.
 
-    Returns 0 when all is counted, 1 when the table needs room; the next call goes on where this one stopped. Up to
-    eight bytes behind the text are read. ``ends``, ``lows`` and ``highs`` have room for ``BATCH``.
+    Returns whether the table needs room; the next call goes on where this one stopped. ``ends``, ``lows`` and
+    ``highs`` have room for ``BATCH``. Bytes behind the text are read, by ``scan`` the most.
     """
     while state[DOCUMENT] < documents:
         end = bounds[state[DOCUMENT] + 1]
@@ -135,7 +137,7 @@ def count_as(
             found = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, BATCH)
             if not has_room(found, ends[found - 1] - place, state):
                 state[PLACE] = place
-                return 1
+                return FULL
             start = place
             for i in range(found):
                 low, high = key_of(text, start, ends[i] - start)
@@ -148,7 +150,7 @@ def count_as(
                 add(text, place, ends[i] - place, low, high, first_slot(low, high, mask), 1, slots, mask, keys, state)
                 place = ends[i]
         state[DOCUMENT] += 1
-    return 0
+    return DONE
 
 
 @njit
