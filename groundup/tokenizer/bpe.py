@@ -7,6 +7,7 @@ Where kernels can be compiled, ``encoder.py`` does the work; the class below it,
 gives the same ids elsewhere, and that shows how.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
@@ -218,39 +219,42 @@ class Merger:
         return (whole,) if whole is not None else self._merge(data)
 
     def _merge(self, piece: bytes) -> tuple[int, ...]:
-        """Merge the pair of the lowest rank, from left to right, until none is left.
+        """Merge the pair of the lowest rank, the leftmost first, until none is left.
 
-        A merge makes an id that only later ranks name. So each rank needs one sweep over the places where its
-        pair was seen, and every sweep meets them in ascending order: O(n + r log r) for n bytes and r ranks.
+        The places of each rank wait in a queue, in ascending order because that is how they are found, and a heap
+        holds the ranks for which some wait: O(n + r log r) for n bytes and r ranks.
         """
         nothing = -1
         tokens = [nothing, *map(self._byte.__getitem__, piece), nothing]
         following = list(range(1, len(tokens) + 1))
         previous = list(range(-1, len(tokens) - 1))
-        places: dict[int, list[int]] = {}
+        waiting: dict[int, deque[int]] = {}
         for place, pair in enumerate(pairwise(tokens)):
             if pair in self._rank:
-                places.setdefault(self._rank[pair], []).append(place)
-        ranks = list(places)
+                waiting.setdefault(self._rank[pair], deque()).append(place)
+        ranks = list(waiting)
         heapify(ranks)
         while ranks:
-            rank = heappop(ranks)
+            rank = ranks[0]
+            if not waiting[rank]:
+                del waiting[heappop(ranks)]
+                continue
+            place = waiting[rank].popleft()
             left, right, new = self._merges[rank]
-            for place in places.pop(rank):
-                swallowed = following[place]
-                if tokens[place] != left or tokens[swallowed] != right:
-                    continue  # an overlapping pair was merged since
-                after = following[swallowed]
-                tokens[place], tokens[swallowed] = new, nothing
-                following[place], previous[after] = after, place
-                for start in (previous[place], place):
-                    found = self._rank.get((tokens[start], tokens[following[start]]))
-                    if found is None:
-                        continue
-                    if found not in places:
-                        places[found] = []
-                        heappush(ranks, found)
-                    places[found].append(start)
+            swallowed = following[place]
+            if tokens[place] != left or tokens[swallowed] != right:
+                continue  # an overlapping pair was merged since
+            after = following[swallowed]
+            tokens[place], tokens[swallowed] = new, nothing
+            following[place], previous[after] = after, place
+            for start in (previous[place], place):
+                found = self._rank.get((tokens[start], tokens[following[start]]))
+                if found is None:
+                    continue
+                if found not in waiting:
+                    waiting[found] = deque()
+                    heappush(ranks, found)
+                waiting[found].append(start)
         return tuple(token for token in tokens if token != nothing)
 
 

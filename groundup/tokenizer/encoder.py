@@ -194,7 +194,7 @@ class _Workspace:
         """Memory to merge a piece of ``size`` bytes."""
         self._room = size
         self._work = np.empty(9 * size, np.int32)
-        self._heap = np.empty(size, np.int32)
+        self._heap = np.empty(3 * size, np.int32)
         self._merging = (
             pointer(self._best), size, *pointers(self._work, self._heap, self._queues),
         )  # fmt: skip

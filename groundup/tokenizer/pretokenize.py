@@ -94,6 +94,7 @@ def _known() -> dict[str, Rules]:
     known = {
         _TIKTOKEN_GPT2: Rules(GPT2, 0, 0, 1),
         _TIKTOKEN_CL100K: Rules(CL100K, 3, 2, 1),
+        _TIKTOKEN_CL100K.replace("{1,3}+", "{1,3}"): Rules(CL100K, 3, 2, 1),  # to Oniguruma the first has no end
     }
     spellings = ((_ASCII_CONTRACTIONS, 1), (_ANY_CONTRACTIONS, 2))
     for digits in range(10):

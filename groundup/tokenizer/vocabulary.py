@@ -64,8 +64,7 @@ class Vocabulary:
 
         Raises:
             DataError: two ids have the same bytes, a byte has no id, a merge names an unknown id, makes what is
-                no token, comes twice or before the merge that makes a part of it, a special token has the id of
-                another token or of another special one.
+                no token or comes twice, a special token has the id of another token or of another special one.
         """
         size = max([len(tokens) - 1, *special_tokens.values()], default=-1) + 1
         if size > MOST_TOKENS:
@@ -97,7 +96,7 @@ class Vocabulary:
                 raise DataError(f"merge {rank} joins {tokens[left]!r} and {tokens[right]!r} a second time")
             seen.add((left, right))
             made[rank] = left, right, new
-        made = _in_order(made, tokens)
+        made = _possible(made, tokens)
         lengths = np.zeros(size + 1, np.int64)
         lengths[1 : len(tokens) + 1] = [len(token) for token in tokens]
         return cls(
@@ -133,34 +132,22 @@ class Vocabulary:
     def fingerprint(self) -> str:
         """Hex SHA-256 of all that decides an id."""
         digest = hashlib.sha256()
-        rest = [self.pattern.splits, dict(self.special_tokens), self.whole_pieces]
+        rest = [self.pattern.rules or self.pattern.splits, dict(self.special_tokens), self.whole_pieces]
         for part in (self.blob, self.offsets.tobytes(), self.merges.tobytes(), json.dumps(rest).encode()):
             digest.update(hashlib.sha256(part).digest())
         return digest.hexdigest()
 
 
-def _in_order(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> npt.NDArray[np.int32]:
-    """The merges that can ever happen: one for each token that they build, after those that build its parts.
+def _possible(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> npt.NDArray[np.int32]:
+    """The merges that can ever happen: one for each token that they build.
 
     Files list every way to cut a token into two (Llama 3 has 280 thousand merges for 128 thousand tokens), but text
     comes to a token in one way only. What merges within its bytes merges in the order of the ranks, whatever stands
     around them, so it is the way in which those bytes alone become the token.
-
-    Raises:
-        DataError: a merge needs a token that only a later one makes.
     """
-    rank_of = {int(new): rank for rank, new in enumerate(merges[:, 2])}
-    if len(rank_of) < len(merges):
-        merges = merges[_reached(merges, tokens)]
-        rank_of = {int(new): rank for rank, new in enumerate(merges[:, 2])}
-    for rank, (left, right, _) in enumerate(merges.tolist()):
-        for part in (left, right):
-            if rank_of.get(part, -1) > rank:
-                raise DataError(
-                    f"a merge joins {tokens[left]!r} and {tokens[right]!r} before {tokens[part]!r} is made: "
-                    "the merges are out of order"
-                )
-    return merges
+    if len(set(merges[:, 2].tolist())) == len(merges):
+        return merges
+    return merges[_reached(merges, tokens)]
 
 
 def _reached(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> list[int]:

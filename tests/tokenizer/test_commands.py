@@ -162,7 +162,7 @@ def test_any_bytes_come_back(data: bytes, run: Command, saved: Path, tmp_path: P
     assert run("decode", "--tokenizer", saved, stdin=piped)[0] == data
     out, told = run("encode", "--tokenizer", saved, file, "--out", array)
     assert out.decode().strip() == str(array)
-    assert b"tokens for" in told
+    assert b" for " in told
     assert np.load(array).tolist() == [int(word) for word in piped.split()]
     assert run("decode", array, "--tokenizer", saved)[0] == data
     assert run("decode", "--tokenizer", saved, stdin=array.read_bytes())[0] == data
@@ -391,7 +391,7 @@ def test_the_other_algorithms(algorithm: str, run: Command, tmp_path: Path) -> N
     assert (back == text) == (algorithm != "words")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "o200k", r"\w+|\W+"])
+@pytest.mark.parametrize("name", ["llama3", r"\w+|\W+"])
 def test_a_pattern_of_choice_is_saved(name: str, run: Command, library: Path, tmp_path: Path) -> None:
     words = ("--input", library / "textwrap.txt", "--vocab-size", 300, "--out", tmp_path / "new", "--threads", 1)
     run("train", *words, "--pattern", name)

@@ -52,7 +52,7 @@ TEXTS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def comparison() -> Comparison:
     subjects = {"words": Counting(words), "characters": Counting(characters)}
     return compare(subjects, TEXTS, parallel=("prose",))  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -213,5 +214,23 @@ def test_damaged_progress_is_refused(small_memory: Callable[..., Counted], tmp_p
     whole = path.read_bytes()
     for content in (damage, whole[: len(whole) // 2], whole[:100] + bytes(8) + whole[108:]):
         path.write_bytes(content)
+        with pytest.raises(ArtifactError, match="damaged"):
+            small_memory(["one text"], state=tmp_path)
+
+
+def test_progress_that_does_not_fit_itself_is_refused(small_memory: Callable[..., Counted], tmp_path: Path) -> None:
+    """Kernels would read beyond the end."""
+    small_memory(["one text"], state=tmp_path)
+    path = tmp_path / counting.STATE_NAME
+    with np.load(path) as kept:
+        arrays = dict(kept)
+    for change in (
+        {"bounds": arrays["bounds"] * 1000},
+        {"bounds": arrays["bounds"][:-1]},
+        {"counts": -arrays["counts"]},
+        {"text": arrays["text"][:-1]},
+        {"counts": arrays["counts"].astype(np.int32)},
+    ):
+        np.savez(path, **{**arrays, **change})  # type: ignore[arg-type]
         with pytest.raises(ArtifactError, match="damaged"):
             small_memory(["one text"], state=tmp_path)

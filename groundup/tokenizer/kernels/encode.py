@@ -181,10 +181,9 @@ def pop(heap, count):
 def merge_long(text, start, size, byte_pairs, pairs, mask, merges, out, at, room, work, heap, queues):
     """Merge the bytes of any piece into ``out[at:]``; returns how many ids it became.
 
-    As in ``bpe.py``: a merge makes an id that only later ranks name, so each rank needs one sweep over the places
-    where its pair was seen, from left to right. ``queues`` holds the first and the last entry of each rank's queue,
-    −1 when empty, which all are before and after. For a piece of up to ``room`` bytes ``work`` has 9 × ``room``
-    numbers and ``heap`` has ``room``.
+    As in ``bpe.py``: the places of each rank wait in a queue, and a heap holds the ranks for which some wait.
+    ``queues`` holds the first and the last entry of each rank's queue, −1 when empty, which all are before and after.
+    For a piece of up to ``room`` bytes ``work`` has 9 × ``room`` numbers and ``heap`` has 3 × ``room``.
     """
     following, previous, entry_place, entry_next = room, 2 * room, 3 * room, 6 * room  # in ``work``, behind the tokens
     entries = 0
@@ -208,46 +207,47 @@ def merge_long(text, start, size, byte_pairs, pairs, mask, merges, out, at, room
             queues[2 * rank + 1] = np.int32(entries)
             entries += 1
     while waiting > 0:
-        rank = np.int64(pop(heap, waiting))
-        waiting -= 1
-        left, right, new = merges[2 * rank], merges[2 * rank + 1], np.int32(256 + rank)
+        rank = np.int64(heap[0])
         entry = np.int64(queues[2 * rank])
-        while entry >= 0:
-            place = np.int64(work[entry_place + entry])
-            entry = np.int64(work[entry_next + entry])
-            swallowed = np.int64(work[following + place])
-            if work[place] != left or swallowed >= size or work[swallowed] != right:
-                continue  # an overlapping pair was merged since
-            after = np.int64(work[following + swallowed])
-            before = np.int64(work[previous + place])
-            work[place] = new
-            work[swallowed] = np.int32(-1)
-            work[following + place] = np.int32(after)
-            if after < size:
-                work[previous + after] = np.int32(place)
-            for side in range(2):
-                if side == 0:
-                    if before < 0:
-                        continue
-                    first, found = before, pair_of(pairs, mask, work[before], new)
-                else:
-                    if after >= size:
-                        continue
-                    first, found = place, pair_of(pairs, mask, new, work[after])
-                if found == NO_MERGE:
+        if entry < 0:
+            pop(heap, waiting)
+            waiting -= 1
+            continue
+        queues[2 * rank] = work[entry_next + entry]
+        left, right, new = merges[2 * rank], merges[2 * rank + 1], np.int32(256 + rank)
+        place = np.int64(work[entry_place + entry])
+        swallowed = np.int64(work[following + place])
+        if work[place] != left or swallowed >= size or work[swallowed] != right:
+            continue  # an overlapping pair was merged since
+        after = np.int64(work[following + swallowed])
+        before = np.int64(work[previous + place])
+        work[place] = new
+        work[swallowed] = np.int32(-1)
+        work[following + place] = np.int32(after)
+        if after < size:
+            work[previous + after] = np.int32(place)
+        for side in range(2):
+            if side == 0:
+                if before < 0:
                     continue
-                later = np.int64(found)
-                work[entry_place + entries] = np.int32(first)
-                work[entry_next + entries] = np.int32(-1)
-                if queues[2 * later] < 0:
-                    queues[2 * later] = np.int32(entries)
-                    sift_up(heap, waiting, np.int32(later))
-                    waiting += 1
-                else:
-                    work[entry_next + queues[2 * later + 1]] = np.int32(entries)
-                queues[2 * later + 1] = np.int32(entries)
-                entries += 1
-        queues[2 * rank] = np.int32(-1)
+                first, found = before, pair_of(pairs, mask, work[before], new)
+            else:
+                if after >= size:
+                    continue
+                first, found = place, pair_of(pairs, mask, new, work[after])
+            if found == NO_MERGE:
+                continue
+            later = np.int64(found)
+            work[entry_place + entries] = np.int32(first)
+            work[entry_next + entries] = np.int32(-1)
+            if queues[2 * later] < 0:
+                queues[2 * later] = np.int32(entries)
+                sift_up(heap, waiting, np.int32(later))
+                waiting += 1
+            else:
+                work[entry_next + queues[2 * later + 1]] = np.int32(entries)
+            queues[2 * later + 1] = np.int32(entries)
+            entries += 1
     count = 0
     place = 0
     while place < size:
