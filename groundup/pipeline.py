@@ -6,18 +6,35 @@ Nothing but wiring: each stage says what it needs, which part of the recipe it d
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from groundup.core.run import Stage
 from groundup.corpus.build import build as build_corpus
 from groundup.corpus.reading import find_files
 from groundup.evaluation.evaluate import build as build_evaluation
+from groundup.model import Transformer
+from groundup.planning.size import count_parameters
 from groundup.posttraining.dpo import build as build_dpo
 from groundup.posttraining.grpo import build as build_grpo
 from groundup.posttraining.sft import build as build_sft
 from groundup.pretraining.build import build as build_base_model
+from groundup.recipes import Recipe
 from groundup.report.build import build as build_report
+from groundup.tokenizer.build import Body
 from groundup.tokenizer.build import build as build_tokenizer
 
 TRAINED = ("pretrain", "sft", "dpo", "grpo")
+
+
+def _body(recipe: Recipe) -> Body | None:
+    """The model without its vocabulary, on whose size an automatic vocabulary depends."""
+    if recipe.tokenizer.vocab_size != "auto":
+        return None
+    with torch.device("meta"):
+        rest = Transformer(recipe.model, vocab_size=1)
+    rows = recipe.model.width * (1 if recipe.model.tied else 2)
+    return Body(count_parameters(rest) - rows, recipe.model.width, recipe.model.tied)
+
 
 STAGES: Sequence[Stage] = (
     Stage(
@@ -32,8 +49,10 @@ STAGES: Sequence[Stage] = (
         "tokenizer",
         needs=("corpus",),
         code="groundup.tokenizer.build",
-        settings=lambda recipe: recipe.tokenizer,
-        run=lambda recipe, run: build_tokenizer(recipe.tokenizer, run / "corpus", run / "tokenizer", recipe.seed),
+        settings=lambda recipe: {"tokenizer": recipe.tokenizer, "body": _body(recipe)},
+        run=lambda recipe, run: build_tokenizer(
+            recipe.tokenizer, run / "corpus", run / "tokenizer", recipe.seed, _body(recipe)
+        ),
     ),
     Stage(
         "pretrain",

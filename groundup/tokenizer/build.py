@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import regex
 
@@ -15,8 +15,11 @@ from groundup.core import files
 from groundup.core.errors import ArtifactError, DataError, UsageError
 from groundup.core.progress import Progress, say
 from groundup.core.seeding import python_rng
+from groundup.tokenizer.autosize import propose
 from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
-from groundup.tokenizer.pretokenize import well_formed
+from groundup.tokenizer.pretokenize import Pattern, Whitespace, well_formed
+from groundup.tokenizer.trainer import learn
+from groundup.tokenizer.vocabulary import Pair
 
 FACTS_NAME = "facts.json"
 #: How many merges and longest tokens ``facts.json`` shows.
@@ -27,16 +30,42 @@ SHOWN = 20
 class TokenizerConfig:
     """The vocabulary, and how much text it is learnt from."""
 
-    vocab_size: int = 2048
-    """Number of token ids: 256 bytes, the merges, and 6 special tokens."""
+    vocab_size: int | Literal["auto"] = 2048
+    """Number of token ids: 256 bytes, the merges, and 6 special tokens. auto: what the corpus can train and the model
+    can afford; the reasons are printed."""
+
+    pattern: str = "groundup"
+    """How text is cut before merging: groundup, gpt2, r50k, cl100k, llama3, qwen2, o200k, or a regular expression."""
+
+    digits: int | None = None
+    """At most so many digits in one token, instead of the pattern's own; 0: any number."""
+
+    whitespace: Whitespace = "runs"
+    """single: every white space that leads no word is a token of its own."""
 
     sample_bytes: int = 32_000_000
     """Learn from at most this many bytes of the train split, drawn by document."""
 
     def __post_init__(self) -> None:
-        merges_for(self.vocab_size)
+        if self.vocab_size != "auto":
+            merges_for(self.vocab_size)
+        assert self.splitting
         if self.sample_bytes < 1:
             raise UsageError(f"sample_bytes must be at least 1, not {self.sample_bytes}")
+
+    @property
+    def splitting(self) -> Pattern:
+        """The pattern with its options."""
+        return Pattern.named(self.pattern, self.digits, self.whitespace)
+
+
+@dataclass(frozen=True)
+class Body:
+    """The model that the vocabulary is for, without its embedding and output head."""
+
+    parameters: int
+    width: int
+    tied: bool
 
 
 @dataclass(frozen=True)
@@ -62,8 +91,17 @@ class Compression:
     """Share of the tokens that are one bare byte: what no merge covered."""
 
 
-def build(config: TokenizerConfig, corpus_folder: Path, out: Path, seed: int) -> dict[str, float]:
+def build(
+    config: TokenizerConfig, corpus_folder: Path, out: Path, seed: int, body: Body | None = None
+) -> dict[str, float]:
     """Train on ``corpus_folder/train.jsonl``, save into ``out``, and measure on both splits.
+
+    Args:
+        config: what to train.
+        corpus_folder: of the corpus stage.
+        out: folder for the artifacts.
+        seed: draws the sample.
+        body: the model, for ``vocab_size = "auto"``.
 
     Returns:
         The key figures: vocab_size, bytes_per_token and tokens_per_word on validation, seconds of training.
@@ -77,9 +115,12 @@ def build(config: TokenizerConfig, corpus_folder: Path, out: Path, seed: int) ->
     if not any(portions.values()):
         raise DataError(f"{train} holds no text; give the corpus stage more documents")
     start = time.perf_counter()
-    tokenizer = BytePairTokenizer.train(_portions(train, portions), config.vocab_size)
+    merges, why = _learn(config, _portions(train, portions), train, body)
+    tokenizer = BytePairTokenizer.from_merges(merges, config.splitting)
     seconds = time.perf_counter() - start
-    if tokenizer.vocab_size < config.vocab_size:
+    for reason in why:
+        say(f"  tokenizer: {reason}")
+    if config.vocab_size != "auto" and tokenizer.vocab_size < config.vocab_size:
         say(
             f"  tokenizer: the text has pairs for {tokenizer.vocab_size} token ids only, "
             f"not for the {config.vocab_size} asked for"
@@ -90,6 +131,8 @@ def build(config: TokenizerConfig, corpus_folder: Path, out: Path, seed: int) ->
     facts = {
         "vocab_size": tokenizer.vocab_size,
         "vocab_size_asked_for": config.vocab_size,
+        "vocab_size_reasons": why,
+        "pattern": config.pattern,
         "merges": len(tokenizer.merges),
         "special_tokens": dict(tokenizer.special_tokens),
         "fingerprint": tokenizer.fingerprint,
@@ -106,6 +149,22 @@ def build(config: TokenizerConfig, corpus_folder: Path, out: Path, seed: int) ->
         "tokens_per_word": on_validation.tokens_per_word,
         "seconds": seconds,
     }
+
+
+def _learn(
+    config: TokenizerConfig, texts: Iterable[str], train: Path, body: Body | None
+) -> tuple[list[Pair], list[str]]:
+    """The merges, and the reasons for their number where the size is ``auto``."""
+    if config.vocab_size != "auto":
+        return learn(texts, merges_for(config.vocab_size), config.splitting).merges, []
+    if body is None:
+        raise UsageError('vocab_size "auto" needs the model that the vocabulary is for; give a number')
+    corpus_bytes = sum(len(text.encode()) for text in _documents(train))
+    sizes = (corpus_bytes, body.parameters, body.width)
+    # The first merges of a larger vocabulary are those of a smaller one.
+    sample = learn(texts, merges_for(2 * propose(*sizes, tied=body.tied).vocab_size), config.splitting)
+    proposal = propose(*sizes, tied=body.tied, sample=sample)
+    return sample.merges[: merges_for(proposal.vocab_size)], proposal.why
 
 
 def measure(tokenizer: BytePairTokenizer, texts: Iterable[str], name: Path) -> Compression:

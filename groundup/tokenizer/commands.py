@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from groundup.core.config import keys_of, parse
 from groundup.core.errors import DataError, UsageError
 from groundup.core.progress import Progress, say
-from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
+from groundup.tokenizer.bpe import SMALLEST_VOCABULARY, BytePairTokenizer, merges_for
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.formats.huggingface import FILE_NAME
 from groundup.tokenizer.formats.prepared import PreparedTokenizer
@@ -44,6 +44,9 @@ MOST_COMPARED = 1 << 24
 #: Of what ``train`` reads, one part in so many is held out to measure on, up to so many characters; and what belongs
 #: to it is gathered until there are so many.
 HELD_OUT, MOST_HELD_OUT, LEAST_HELD_OUT = 50, 1 << 20, 1000
+#: ``--vocab-size auto`` keeps merges that occurred so often when they were learnt (Gowda & May, 2020, "Finding the
+#: Optimal Vocabulary Size for Neural Machine Translation"), up to as many ids as fit into two bytes.
+LEAST_EXAMPLES, MOST_AUTOMATIC = 100, 1 << 16
 #: Tokens that ``train`` shows.
 SHOWN = 12
 
@@ -57,7 +60,7 @@ class TrainOptions:
     input: tuple[Path, ...] = ()
     """Files and folders: text, or .jsonl with a "text" on each line; both may be compressed (.gz)."""
     vocab_size: str = "32768"
-    """Number of token ids, special tokens included."""
+    """Number of token ids, special tokens included; auto (BPE): as many as the text has good examples for."""
     out: Path | None = None
     """The new folder of the tokenizer."""
     pattern: str = "groundup"
@@ -158,9 +161,10 @@ def train(words: list[str]) -> int:
         raise UsageError("name a new folder for the tokenizer: --out FOLDER")
     if (out / FILE_NAME).exists():
         raise UsageError(f"{out} has a tokenizer already; choose another --out, or delete it")
-    if not options.vocab_size.isdecimal():
-        raise UsageError(f"--vocab-size is {options.vocab_size!r}; use a number")
-    size = int(options.vocab_size)
+    automatic = options.vocab_size == "auto" and options.algorithm == "bpe"
+    if not automatic and not options.vocab_size.isdecimal():
+        raise UsageError(f"--vocab-size is {options.vocab_size!r}; use a number, or for BPE auto")
+    size = MOST_AUTOMATIC if automatic else int(options.vocab_size)
     pattern = Pattern.named(options.pattern, options.digits, options.whitespace)
     texts = (text for text, _ in _held_out(read_texts(options.input)) if text)
     tokenizer: Tokenizer
@@ -172,7 +176,11 @@ def train(words: list[str]) -> int:
         say(f"  {learnt_from}; {_count(learnt.pieces, 'different piece')}")
         if learnt.dropped:
             say(f"  {learnt.dropped:,} occurrences of rare pieces did not fit into --memory {options.memory}")
-        tokenizer = BytePairTokenizer.from_merges(learnt.merges, pattern)
+        merges = learnt.merges
+        if automatic:
+            merges = merges[: int((learnt.counts >= LEAST_EXAMPLES).sum())]  # counts never rise
+            size = SMALLEST_VOCABULARY + len(merges)
+        tokenizer = BytePairTokenizer.from_merges(merges, pattern)
         tokenizer.save(out)
         shutil.rmtree(state, ignore_errors=True)
     else:
@@ -524,7 +532,7 @@ def _print(console: Console, things: Sequence[RenderableType]) -> None:
 
 
 TOOLS = {
-    "train": Tool(train, "--input PATH … --out DIR [--vocab-size N]", "a tokenizer from text of your own"),
+    "train": Tool(train, "--input PATH … --out DIR [--vocab-size N|auto]", "a tokenizer from text of your own"),
     "encode": Tool(encode, "[FILE] [--tokenizer WHERE] [--out IDS.npy]", "text, or any bytes, to token ids"),
     "decode": Tool(decode, "[FILE] [--tokenizer WHERE]", "token ids to exactly the bytes that they stand for"),
     "show": Tool(show, "[TEXT] [--tokenizer WHERE]", "the tokens of a text: pieces, ids, bytes"),

@@ -24,7 +24,7 @@ from groundup.tokenizer.vocabulary import Vocabulary
 Ids = npt.NDArray[np.uint32]
 
 #: Pieces remembered besides the vocabulary; and the bytes of those longer than 15; and the ids of those of more than 4.
-PIECES, KEY_BYTES, STORED_IDS = 1 << 17, 1 << 22, 1 << 20
+PIECES, KEY_BYTES, STORED_IDS = 1 << 18, 1 << 23, 1 << 21
 #: Longer pieces are merged in windows of so many bytes; 40 bytes of memory for each.
 WINDOW = 1 << 12
 #: The scanner is this many pieces ahead of the encoder.
@@ -164,7 +164,7 @@ class _Workspace:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         tokens = int(encoder._wanted.sum())
-        slots = 1 << int(1.5 * (tokens + PIECES)).bit_length()
+        slots = 1 << int(1.25 * (tokens + PIECES)).bit_length()
         long = np.diff(encoder._offsets)
         long_bytes = int(long[long > 15].sum())
         self._table = np.zeros(4 * slots, np.uint64)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from groundup.core.errors import DataError
+from groundup.core.progress import say
 
 #: What is taken from a folder. A file that is named is read whatever its ending, as plain text unless it is these.
 LINES_SUFFIX = ".jsonl"
@@ -45,7 +46,9 @@ def find_texts(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(_inside(path))
+            found, others = _inside(path)
+            if others:
+                say(f"  {path}: {others:,} files are no {', '.join(SUFFIXES)} and are passed over")
             if not found:
                 raise DataError(
                     f"{path} holds no {', '.join(SUFFIXES)} file (or .gz of one); name other files one by one"
@@ -93,13 +96,18 @@ def cut_place(text: str, start: int) -> int | None:
     return found.start() if found else None
 
 
-def _inside(folder: Path) -> Iterator[Path]:
+def _inside(folder: Path) -> tuple[list[Path], int]:
+    """The files to read below a folder, sorted, and how many there are of other kinds."""
+    files = []
+    others = 0
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            if not name.startswith(".") and _kind(path) in SUFFIXES and path.is_file():
-                yield path
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if _kind(path) in SUFFIXES and path.is_file():
+                files.append(path)
+            else:
+                others += 1
+    return sorted(files), others
 
 
 def _kind(path: Path) -> str:

@@ -18,7 +18,7 @@ from groundup.tasks.conversation import Conversation
 from groundup.tokenizer.bpe import BytePairTokenizer
 from groundup.tokenizer.bpe_plain import MINIMUM_COUNT, merge
 from groundup.tokenizer.chat import JINJA_TEMPLATE, ChatTemplate
-from groundup.tokenizer.interop import byte_alphabet
+from groundup.tokenizer.formats.spelling import byte_alphabet
 from groundup.tokenizer.pretokenize import PATTERN
 from groundup.tokenizer.trainer import count_pieces, learn_merges
 

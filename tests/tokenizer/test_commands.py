@@ -19,6 +19,7 @@ from groundup.tokenizer.opening import open_tokenizer
 from groundup.tokenizer.pretokenize import NAMED
 from groundup.tokenizer.samples import SAMPLES
 from groundup.tokenizer.texts import read_texts
+from groundup.tokenizer.trainer import learn
 
 Command = Callable[..., Any]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes are closed in another way there")
@@ -102,6 +103,7 @@ def test_every_tool_explains_itself(tool: str, words: str, command: Command) -> 
         ("train --input x", "name a new folder for the tokenizer: --out"),
         ("train --input x --out {saved}", "has a tokenizer already; choose another --out"),
         ("train --input x --out new --vocab-size many", "--vocab-size is 'many'"),
+        ("train --input x --out new --vocab-size auto --algorithm words", "use a number, or for BPE auto"),
         ("train --input x --out new --vocab-size 200", "vocab_size 200 is too small"),
         ("train --input x --out new --pattern (", "is no regular expression"),
         ("train --input x --out new --digits 12", "digits is 12"),
@@ -351,6 +353,19 @@ def test_training_ends_in_a_tokenizer(run: Command, library: Path, tmp_path: Pat
         b"bytes per token",
     ):
         assert words in told
+
+
+def test_a_size_that_the_text_has_examples_for(run: Command, library: Path, tmp_path: Path) -> None:
+    words = ("train", "--input", library, "--threads", 1)
+    _, told = run(*words, "--vocab-size", "auto", "--out", tmp_path / "auto")
+    chosen = open_tokenizer(tmp_path / "auto")
+    assert b"asked for" not in told
+    assert commands.SMALLEST_VOCABULARY + 50 < chosen.vocab_size < 2000
+    run(*words, "--vocab-size", chosen.vocab_size, "--out", tmp_path / "given")
+    assert open_tokenizer(tmp_path / "given").fingerprint == chosen.fingerprint
+    learnt = learn((text for text, _ in commands._held_out(read_texts([library]))), 2000, threads=1)
+    assert learnt.counts[chosen.vocab_size - commands.SMALLEST_VOCABULARY - 1] >= commands.LEAST_EXAMPLES
+    assert learnt.counts[chosen.vocab_size - commands.SMALLEST_VOCABULARY] < commands.LEAST_EXAMPLES
 
 
 def test_what_is_held_out_is_not_learnt_from(library: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from groundup.core.errors import ArtifactError
 from groundup.tokenizer.bpe import BytePairTokenizer, load
-from groundup.tokenizer.interop import byte_alphabet
+from groundup.tokenizer.formats.spelling import byte_alphabet
 
 
 def test_the_byte_alphabet_is_visible_and_unique() -> None:

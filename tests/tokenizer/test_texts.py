@@ -41,12 +41,13 @@ def test_compressed_files_are_read(tmp_path: Path) -> None:
     assert list(read_texts([tmp_path])) == [TEXT, "one", "two"]
 
 
-def test_folders_are_read_in_the_order_of_names(tmp_path: Path) -> None:
+def test_folders_are_read_in_the_order_of_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("b/2.txt", "b/1.jsonl", "a.md", "b/.hidden.txt", ".git/c.txt", "b/picture.png", "c/x.bin"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(lines_of(name) if name.endswith(".jsonl") else name.encode())
     assert list(read_texts([tmp_path])) == ["a.md", "b/1.jsonl", "b/2.txt"]
+    assert "2 files are no .txt, .md, .jsonl and are passed over" in capsys.readouterr().err
     assert find_texts([tmp_path / "b", tmp_path / "a.md"]) == [
         tmp_path / "b/1.jsonl",
         tmp_path / "b/2.txt",
