@@ -20,7 +20,7 @@ from groundup.posttraining.sft import build as build_sft
 from groundup.pretraining.build import build as build_base_model
 from groundup.recipes import Recipe
 from groundup.report.build import build as build_report
-from groundup.tokenizer.build import Body
+from groundup.tokenizer.autosize import Body
 from groundup.tokenizer.build import build as build_tokenizer
 
 TRAINED = ("pretrain", "sft", "dpo", "grpo")
@@ -49,7 +49,9 @@ STAGES: Sequence[Stage] = (
         "tokenizer",
         needs=("corpus",),
         code="groundup.tokenizer.build",
-        settings=lambda recipe: {"tokenizer": recipe.tokenizer, "body": _body(recipe)},
+        settings=lambda recipe: (
+            {"tokenizer": recipe.tokenizer, "body": body} if (body := _body(recipe)) else recipe.tokenizer
+        ),
         run=lambda recipe, run: build_tokenizer(
             recipe.tokenizer, run / "corpus", run / "tokenizer", recipe.seed, _body(recipe)
         ),

@@ -43,40 +43,60 @@ class Proposal:
     """The reasons, a sentence each."""
 
 
-def propose(
-    corpus_bytes: int, body_parameters: int, width: int, *, tied: bool = True, sample: Learnt | None = None
-) -> Proposal:
+@dataclass(frozen=True)
+class Body:
+    """The model that the vocabulary is for, without its embedding and output head."""
+
+    parameters: int
+    """Its weights."""
+    width: int
+    """Numbers per token in the residual stream."""
+    tied: bool = True
+    """The embedding is the output head too."""
+
+    def __post_init__(self) -> None:
+        for name in ("parameters", "width"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"the {name} of the model is {getattr(self, name)}; it must be at least 1")
+
+
+def propose(corpus_bytes: int, body: Body | None = None, sample: Learnt | None = None) -> Proposal:
     """The vocabulary size that the corpus can train and the model can afford.
 
     Args:
         corpus_bytes: the UTF-8 length of all text that the model will be trained on.
-        body_parameters: the weights of the model without the vocabulary: neither embedding nor output head.
-        width: numbers per token in the residual stream.
-        tied: the embedding is the output head too.
-        sample: merges learnt from a part of the corpus, more than will be proposed.
+        body: the model; without it the corpus alone decides.
+        sample: merges learnt from the corpus or a part of it, more than will be proposed.
 
     Raises:
         UsageError: a size is not positive.
     """
-    for name, value in (("corpus_bytes", corpus_bytes), ("body_parameters", body_parameters), ("width", width)):
-        if value < 1:
-            raise UsageError(f"{name} is {value}; it must be at least 1")
-    affordable = REFERENCE_VOCABULARY * (body_parameters / REFERENCE_BODY) ** EXPONENT / width
+    if corpus_bytes < 1:
+        raise UsageError(f"corpus_bytes is {corpus_bytes}; it must be at least 1")
     trainable, how = _trainable(corpus_bytes, sample)
-    vocab_size = max(SMALLEST, int(min(affordable, trainable)) // MULTIPLE * MULTIPLE)
-    weights = vocab_size * width * (1 if tied else 2)
+    why = [
+        f"the corpus of {corpus_bytes:,} bytes can train about {trainable:,.0f} ids, so that "
+        f"{TRAINED_SHARE:.0%} of them occur {ENOUGH_OCCURRENCES} times or more ({how})"
+    ]
+    if body is None:
+        vocab_size = _rounded(trainable)
+        why.append(f"chosen: {vocab_size:,}, a multiple of {MULTIPLE}; no model was named that may afford fewer")
+        return Proposal(vocab_size, why)
+    affordable = REFERENCE_VOCABULARY * (body.parameters / REFERENCE_BODY) ** EXPONENT / body.width
+    vocab_size = _rounded(min(affordable, trainable))
+    weights = vocab_size * body.width * (1 if body.tied else 2)
     smaller = "model" if affordable < trainable else "corpus"
-    return Proposal(
-        vocab_size,
-        [
-            f"the corpus of {corpus_bytes:,} bytes can train about {trainable:,.0f} ids, so that "
-            f"{TRAINED_SHARE:.0%} of them occur {ENOUGH_OCCURRENCES} times or more ({how})",
-            f"the model with {body_parameters:,} other weights of width {width} can afford about {affordable:,.0f} ids "
-            f"(vocabulary weights grow with the power {EXPONENT:.2f} of the others)",
-            f"chosen: {vocab_size:,}, by the {smaller}, a multiple of {MULTIPLE}; the vocabulary then holds "
-            f"{weights / (weights + body_parameters):.0%} of all weights",
-        ],
-    )
+    why += [
+        f"the model with {body.parameters:,} other weights of width {body.width} can afford about "
+        f"{affordable:,.0f} ids (vocabulary weights grow with the power {EXPONENT:.2f} of the others)",
+        f"chosen: {vocab_size:,}, by the {smaller}, a multiple of {MULTIPLE}; the vocabulary then holds "
+        f"{weights / (weights + body.parameters):.0%} of all weights",
+    ]
+    return Proposal(vocab_size, why)
+
+
+def _rounded(ids: float) -> int:
+    return max(SMALLEST, int(ids) // MULTIPLE * MULTIPLE)
 
 
 def _trainable(corpus_bytes: int, sample: Learnt | None) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from groundup.core import files
 from groundup.core.errors import ArtifactError, DataError, UsageError
 from groundup.core.progress import Progress, say
 from groundup.core.seeding import python_rng
-from groundup.tokenizer.autosize import propose
+from groundup.tokenizer.autosize import Body, propose
 from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
 from groundup.tokenizer.pretokenize import Pattern, Whitespace, well_formed
 from groundup.tokenizer.trainer import learn
@@ -57,15 +57,6 @@ class TokenizerConfig:
     def splitting(self) -> Pattern:
         """The pattern with its options."""
         return Pattern.named(self.pattern, self.digits, self.whitespace)
-
-
-@dataclass(frozen=True)
-class Body:
-    """The model that the vocabulary is for, without its embedding and output head."""
-
-    parameters: int
-    width: int
-    tied: bool
 
 
 @dataclass(frozen=True)
@@ -157,13 +148,10 @@ def _learn(
     """The merges, and the reasons for their number where the size is ``auto``."""
     if config.vocab_size != "auto":
         return learn(texts, merges_for(config.vocab_size), config.splitting).merges, []
-    if body is None:
-        raise UsageError('vocab_size "auto" needs the model that the vocabulary is for; give a number')
     corpus_bytes = sum(len(text.encode()) for text in _documents(train))
-    sizes = (corpus_bytes, body.parameters, body.width)
     # The first merges of a larger vocabulary are those of a smaller one.
-    sample = learn(texts, merges_for(2 * propose(*sizes, tied=body.tied).vocab_size), config.splitting)
-    proposal = propose(*sizes, tied=body.tied, sample=sample)
+    sample = learn(texts, merges_for(2 * propose(corpus_bytes, body).vocab_size), config.splitting)
+    proposal = propose(corpus_bytes, body, sample)
     return sample.merges[: merges_for(proposal.vocab_size)], proposal.why
 
 

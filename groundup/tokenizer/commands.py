@@ -18,7 +18,8 @@ from rich.console import Console, RenderableType
 from groundup.core.config import keys_of, parse
 from groundup.core.errors import DataError, UsageError
 from groundup.core.progress import Progress, say
-from groundup.tokenizer.bpe import SMALLEST_VOCABULARY, BytePairTokenizer, merges_for
+from groundup.tokenizer.autosize import Body, propose
+from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.formats.huggingface import FILE_NAME
 from groundup.tokenizer.formats.prepared import PreparedTokenizer
@@ -44,9 +45,8 @@ MOST_COMPARED = 1 << 24
 #: Of what ``train`` reads, one part in so many is held out to measure on, up to so many characters; and what belongs
 #: to it is gathered until there are so many.
 HELD_OUT, MOST_HELD_OUT, LEAST_HELD_OUT = 50, 1 << 20, 1000
-#: ``--vocab-size auto`` keeps merges that occurred so often when they were learnt (Gowda & May, 2020, "Finding the
-#: Optimal Vocabulary Size for Neural Machine Translation"), up to as many ids as fit into two bytes.
-LEAST_EXAMPLES, MOST_AUTOMATIC = 100, 1 << 16
+#: ``--vocab-size auto`` proposes at most so many ids.
+MOST_AUTOMATIC = 1 << 18
 #: Tokens that ``train`` shows.
 SHOWN = 12
 
@@ -60,7 +60,11 @@ class TrainOptions:
     input: tuple[Path, ...] = ()
     """Files and folders: text, or .jsonl with a "text" on each line; both may be compressed (.gz)."""
     vocab_size: str = "32768"
-    """Number of token ids, special tokens included; auto (BPE): as many as the text has good examples for."""
+    """Number of token ids, special tokens included; auto (BPE): what the text can train and the model can afford."""
+    model_parameters: int | None = None
+    """For auto: the weights of the model that the tokenizer is for, without embedding and output head."""
+    model_width: int = 768
+    """For auto: the size of that model's residual stream."""
     out: Path | None = None
     """The new folder of the tokenizer."""
     pattern: str = "groundup"
@@ -178,8 +182,12 @@ def train(words: list[str]) -> int:
             say(f"  {learnt.dropped:,} occurrences of rare pieces did not fit into --memory {options.memory}")
         merges = learnt.merges
         if automatic:
-            merges = merges[: int((learnt.counts >= LEAST_EXAMPLES).sum())]  # counts never rise
-            size = SMALLEST_VOCABULARY + len(merges)
+            body = Body(options.model_parameters, options.model_width) if options.model_parameters else None
+            proposal = propose(learnt.bytes, body, learnt)
+            for reason in proposal.why:
+                say(f"  {reason}")
+            size = proposal.vocab_size
+            merges = merges[: merges_for(size)]  # the first of many are those of a smaller vocabulary
         tokenizer = BytePairTokenizer.from_merges(merges, pattern)
         tokenizer.save(out)
         shutil.rmtree(state, ignore_errors=True)

@@ -171,13 +171,11 @@ class _Workspace:
         self._keys = np.empty(long_bytes + KEY_BYTES + _LONG + 8, np.uint8)
         self._stored = np.empty(STORED_IDS + _LONG, np.uint32)
         self._state = np.zeros(7, np.int64)
-        self._limits = np.array(
-            [tokens + PIECES, long_bytes + KEY_BYTES, STORED_IDS, encoder._window], np.int64
-        )
+        self._limits = np.array([tokens + PIECES, long_bytes + KEY_BYTES, STORED_IDS, encoder._window], np.int64)
         self._best = np.empty(32, np.uint32)
         self._queues = np.full(2 * max(1, len(encoder._merges)), -1, np.int32)
         self._ends = np.empty(BLOCK, np.int64)
-        self._found = np.empty(3 * BLOCK, np.uint64)
+        self._found = np.empty(4 * BLOCK, np.uint64)
         self._fixed = (
             pointer(self._table),
             slots - 1,
@@ -263,7 +261,14 @@ class _Workspace:
             while done < len(ends):
                 state[_REASON] = 0
                 done += _encode_pieces(
-                    padded, start, ends[done:], len(ends) - done, *encoder._merging, *self._fixed, out, *self._merging
+                    padded,
+                    start,
+                    ends[done:],
+                    min(BLOCK, len(ends) - done),
+                    *encoder._merging,
+                    *self._fixed,
+                    out,
+                    *self._merging,
                 )
                 start = int(ends[done - 1]) if done else start
                 if state[_REASON]:

@@ -19,7 +19,6 @@ from groundup.tokenizer.opening import open_tokenizer
 from groundup.tokenizer.pretokenize import NAMED
 from groundup.tokenizer.samples import SAMPLES
 from groundup.tokenizer.texts import read_texts
-from groundup.tokenizer.trainer import learn
 
 Command = Callable[..., Any]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes are closed in another way there")
@@ -360,12 +359,16 @@ def test_a_size_that_the_text_has_examples_for(run: Command, library: Path, tmp_
     _, told = run(*words, "--vocab-size", "auto", "--out", tmp_path / "auto")
     chosen = open_tokenizer(tmp_path / "auto")
     assert b"asked for" not in told
-    assert commands.SMALLEST_VOCABULARY + 50 < chosen.vocab_size < 2000
+    assert b"by the counts of" in told
+    assert b"no model was named" in told
+    assert 320 < chosen.vocab_size < 2000
     run(*words, "--vocab-size", chosen.vocab_size, "--out", tmp_path / "given")
     assert open_tokenizer(tmp_path / "given").fingerprint == chosen.fingerprint
-    learnt = learn((text for text, _ in commands._held_out(read_texts([library]))), 2000, threads=1)
-    assert learnt.counts[chosen.vocab_size - commands.SMALLEST_VOCABULARY - 1] >= commands.LEAST_EXAMPLES
-    assert learnt.counts[chosen.vocab_size - commands.SMALLEST_VOCABULARY] < commands.LEAST_EXAMPLES
+    _, told = run(
+        *words, "--vocab-size", "auto", "--model-parameters", 10000, "--model-width", 64, "--out", tmp_path / "small"
+    )
+    assert b"by the model" in told
+    assert open_tokenizer(tmp_path / "small").vocab_size == 320
 
 
 def test_what_is_held_out_is_not_learnt_from(library: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from groundup.core.errors import DataError, UsageError
 from groundup.tokenizer.formats.content import ids_of, parse_object
 from groundup.tokenizer.formats.definition import Definition
-from groundup.tokenizer.formats.merges import in_order, that_happen
 from groundup.tokenizer.formats.ranks import merges_of
 from groundup.tokenizer.formats.spelling import byte_alphabet, spell, unspell
 from groundup.tokenizer.pretokenize import GPT2, Pattern
@@ -60,7 +59,7 @@ def write(definition: Definition) -> tuple[bytes, bytes]:
     ids = {token: token_id for token_id, token in enumerate(spelling) if token}
     pairs = [(left, right) for left, right, _ in vocabulary.merges.tolist()]
     _, made = merges_spelled(ids, [(spelling[left], spelling[right]) for left, right in pairs])
-    if vocabulary.whole_pieces and pairs != in_order(merges_of(vocabulary.tokens), vocabulary.tokens):
+    if vocabulary.whole_pieces and pairs != merges_of(vocabulary.tokens):
         raise UsageError(
             "vocab.json and merges.txt cannot say that whole pieces go first; write tokenizer.json instead"
         )
@@ -114,8 +113,6 @@ def define(
     for spelling, token_id in ids.items():
         if special_tokens.get(spelling) != token_id:
             tokens[token_id] = unspell(spelling)
-    if len({tokens[left] + tokens[right] for left, right in pairs}) < len(pairs):
-        pairs = in_order(that_happen(pairs, tokens), tokens)
     known = set(tokens)
     missing = bytes(byte for byte in range(256) if bytes([byte]) not in known)
     tokens += (bytes([byte]) for byte in missing)

@@ -7,7 +7,6 @@ Anything that would change ids and that we do not do is refused by name, never p
 
 import base64
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -20,6 +19,7 @@ from groundup.tokenizer.formats.definition import NORMALIZATIONS, AddedToken, De
 from groundup.tokenizer.formats.gpt2 import define, merges_spelled
 from groundup.tokenizer.formats.spelling import spell
 from groundup.tokenizer.pretokenize import NAMED, Pattern
+from groundup.tokenizer.vocabulary import MOST_TOKENS
 
 FILE_NAME = "tokenizer.json"
 
@@ -35,8 +35,8 @@ SPACE = "▁"
 # ``{1,3}+`` is a repetition of a repetition, where for us it gives nothing back.
 _LINES, _SETS = "(?m)", "(?V1)"
 _EVERYTHING = r"[\s\S]+"
-_anchor = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([$^])", re.DOTALL)
 _foreign = re.compile(r"\\[hHKXyYO]|\(\?[a-z]*m|(?<!\\)\{\d*,?\d*\}\+")
+_operators = re.compile(r"--|\|\||~~")
 _possessive = re.compile(r"(?<!\\)(\{\d*,?\d*\})\+")
 
 
@@ -224,6 +224,8 @@ def _added_tokens(
     seen: dict[int, str] = {}
     for token in objects(member(content, "added_tokens", list, []), "added tokens"):
         name, token_id = member(token, "content", str), member(token, "id", int)
+        if not 0 <= token_id < MOST_TOKENS:
+            raise DataError(f"added token {name!r} has the id {token_id}; ids are 0 to {MOST_TOKENS - 1:,}")
         if not name or ids.get(name, token_id) != token_id or names.get(token_id, name) != name:
             raise DataError(f"added token {name!r} has the id {token_id}, but not so in the vocabulary")
         if seen.setdefault(token_id, name) != name:
@@ -288,21 +290,40 @@ def _split(step: Mapping[str, Any]) -> str:
 
 def _from_oniguruma(expression: str) -> str:
     """The same expression for ``regex``."""
-    if _foreign.search(expression):
+    anchors, sets = _anchors_and_sets(expression)
+    if _foreign.search(expression) or (sets and _operators.search(expression)):
         raise DataError(f"its pre_tokenizer has the expression {expression[:80]!r}, part of which only Oniguruma knows")
-    if Pattern((expression,)).rules is not None:
+    if Pattern((expression,)).rules is not None:  # where it has ``\s++$``, that is never the end of a line only
         return expression
-    if any(found[1] for found in _anchor.finditer(expression)):
-        expression = _LINES + expression
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", FutureWarning)
-        try:
-            regex.compile(expression)
-        except FutureWarning:
-            expression = _SETS + expression
-        except regex.error as error:
-            raise DataError(f"its pre_tokenizer has {expression[:80]!r}, no regular expression: {error.msg}") from error
+    expression = _SETS * sets + _LINES * anchors + expression
+    try:
+        regex.compile(expression)
+    except regex.error as error:
+        raise DataError(f"its pre_tokenizer has {expression[:80]!r}, no regular expression: {error.msg}") from error
     return expression
+
+
+def _anchors_and_sets(expression: str) -> tuple[bool, bool]:
+    """Whether an expression of Oniguruma has ``^`` or ``$``, and whether it has sets within sets or their overlap."""
+    anchors = sets = False
+    depth = place = 0
+    while place < len(expression):
+        character = expression[place]
+        if character == "\\":
+            place += 1
+        elif character == "[" and expression[place : place + 2] != "[:":
+            sets = sets or depth > 0
+            depth += 1
+            place += expression[place + 1 : place + 2] == "^"
+            place += expression[place + 1 : place + 2] == "]"  # the first bracket stands for itself
+        elif character == "]" and depth:
+            depth -= expression[place - 1] != ":"
+        elif depth == 0:
+            anchors = anchors or character in "^$"
+        else:
+            sets = sets or expression[place : place + 2] == "&&"
+        place += 1
+    return anchors, sets
 
 
 def _to_oniguruma(expression: str) -> str:
@@ -310,7 +331,8 @@ def _to_oniguruma(expression: str) -> str:
     if Pattern((expression,)).rules is not None:  # ``\p{N}{1,3}+`` is followed by nothing that could want some back
         return _possessive.sub(r"\1", expression)
     spelled = expression.removeprefix(_SETS).removeprefix(_LINES)
-    if _foreign.search(spelled) or _from_oniguruma(spelled) != expression:
+    anchors, sets = _anchors_and_sets(spelled)
+    if _foreign.search(spelled) or _SETS * sets + _LINES * anchors + spelled != expression:
         raise UsageError(f"tokenizer.json cannot say the pattern {expression[:80]!r}: others would read it otherwise")
     return spelled
 

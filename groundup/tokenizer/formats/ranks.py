@@ -1,8 +1,10 @@
 """Rank files, as tiktoken has them: a line a token, its bytes in base64 and its rank, which is its id.
 
 Such a file has no merges: tiktoken joins any two neighbours whose bytes together are a token, the lowest rank first.
-But each token is only ever made of the same two (see ``merges``), and these are its merge. A token whose bytes get
-stuck in more than two parts is never made; it is only met as a whole piece, which tiktoken looks up first.
+But each token is only ever made of the same two. Nothing merges across the edges of its bytes before the token itself
+is made: until then they go through the steps that they go through on their own, and these come to two parts only once.
+So the bytes of a token, joined alone until two parts are left, show its merge. A token whose bytes get stuck in more
+parts is never made; it is only met as a whole piece, which tiktoken looks up first.
 """
 
 import binascii
@@ -12,12 +14,12 @@ from typing import Any
 from groundup.core.errors import DataError, UsageError
 from groundup.tokenizer.formats.content import check_ids, member, objects
 from groundup.tokenizer.formats.definition import Definition
-from groundup.tokenizer.formats.merges import NEVER, in_order, last_pair
 from groundup.tokenizer.pretokenize import Pattern
 from groundup.tokenizer.vocabulary import Pair, Vocabulary
 
 #: Finding the merge of a token of n bytes takes time n²; of all tokens together it may be this much, a minute.
 MOST_WORK = 10**9
+_NEVER = 1 << 62
 
 #: The first ids of a ``tekken.json`` that does not name them itself.
 _TEKKEN_SPECIAL = [
@@ -97,7 +99,7 @@ def write(definition: Definition) -> bytes:
     tokens = vocabulary.tokens
     pairs = [(left, right) for left, right, _ in vocabulary.merges.tolist()]
     complete = vocabulary.whole_pieces or len(pairs) == sum(len(token) > 1 for token in tokens)
-    if not complete or pairs != in_order(merges_of(tokens), tokens):
+    if not complete or pairs != merges_of(tokens):
         raise UsageError(
             "this vocabulary has no rank file: tiktoken takes the id of a token for its rank and joins what makes a "
             "token, and here the merges are in another order or others; write tokenizer.json instead"
@@ -118,15 +120,32 @@ def merges_of(tokens: Sequence[bytes]) -> list[Pair]:
     if sum(len(token) ** 2 for token in tokens) > MOST_WORK:
         raise DataError("its tokens are longer than those of any tokenizer in use")
     ranks = {token: rank for rank, token in enumerate(tokens) if token}
-    find = ranks.get
-    pairs = (last_pair(token, lambda left, right: find(left + right, NEVER)) for token in tokens if len(token) > 1)
+    pairs = (_last_pair(token, ranks) for token in tokens if len(token) > 1)
     try:
         return [(ranks[pair[0]], ranks[pair[1]]) for pair in pairs if pair]
     except KeyError as error:
         raise DataError(f"no token is the single byte {error.args[0]!r}, so it could not be encoded") from error
 
 
+def _last_pair(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes] | None:
+    """The two parts that the bytes of ``token`` are joined into on their own; None where they get stuck in more."""
+    parts = [token[place : place + 1] for place in range(len(token))]
+    found = [ranks.get(token[place : place + 2], _NEVER) for place in range(len(token) - 1)]
+    while len(parts) > 2:
+        best = min(found)
+        if best == _NEVER:
+            return None
+        place = found.index(best)
+        parts[place : place + 2] = [parts[place] + parts[place + 1]]
+        del found[place]
+        if place > 0:
+            found[place - 1] = ranks.get(parts[place - 1] + parts[place], _NEVER)
+        if place < len(found):
+            found[place] = ranks.get(parts[place] + parts[place + 1], _NEVER)
+    return parts
+
+
 def _vocabulary(tokens: Mapping[int, bytes], pattern: Pattern, special_tokens: Mapping[str, int]) -> Vocabulary:
     check_ids(tokens)
     listed = [tokens.get(token_id, b"") for token_id in range(max(tokens) + 1)]
-    return Vocabulary.make(listed, in_order(merges_of(listed), listed), special_tokens, pattern, whole_pieces=True)
+    return Vocabulary.make(listed, merges_of(listed), special_tokens, pattern, whole_pieces=True)

@@ -33,7 +33,7 @@ def look(text, place, end, classes):
     return look_beyond_ascii(text, place, end, classes)
 
 
-@njit
+@njit(forceinline=True)
 def look_beyond_ascii(text, place, end, classes):
     """The same for a byte that is not ASCII; a byte that is not part of valid UTF-8 has no class."""
     first = np.int64(text[place])
@@ -85,10 +85,15 @@ def letters_end(text, place, end, classes):
             continue
         if text[place] < 0x80:
             return place
-        seen = look(text, place, end, classes)
-        if not seen & LETTER:
-            return place
-        place += seen >> 8
+        while True:  # letters beyond ASCII come in runs, too
+            seen = look_beyond_ascii(text, place, end, classes)
+            if not seen & LETTER:
+                return place
+            place += seen >> 8
+            if place >= end:
+                return end
+            if text[place] < 0x80:
+                break
 
 
 @njit(forceinline=True)
