@@ -23,7 +23,7 @@ from groundup.core.errors import ArtifactError, DataError, UsageError
 from groundup.tokenizer.encoder import Encoded, Encoder, Ids
 from groundup.tokenizer.formats import huggingface
 from groundup.tokenizer.formats.definition import Definition
-from groundup.tokenizer.pretokenize import Pattern, well_formed
+from groundup.tokenizer.pretokenize import Pattern, utf8
 from groundup.tokenizer.protocol import SPECIAL_TOKENS
 from groundup.tokenizer.trainer import learn
 from groundup.tokenizer.vocabulary import Pair, Vocabulary
@@ -104,11 +104,11 @@ class BytePairTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``. Surrogates, which are no characters, are resolved by ``well_formed``."""
-        return self._encode(well_formed(text).encode()).tolist()
+        return self._encode(utf8(text)).tolist()
 
     def encode_array(self, text: str) -> Ids:
         """The same as an array; shape (tokens,)."""
-        return self._encode(well_formed(text).encode())
+        return self._encode(utf8(text))
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids of any bytes, which ``decode_bytes`` gives back; those of the text where it is UTF-8."""
@@ -127,7 +127,7 @@ class BytePairTokenizer:
         threads = (cpu_count() or 1) if threads is None else threads
         if threads < 1:
             raise UsageError(f"threads is {threads}; use at least 1")
-        encoded = (well_formed(text).encode() for text in texts)
+        encoded = (utf8(text) for text in texts)
         if self._encoder is not None:
             return self._encoder.encode_batch(encoded, threads)
         ids = [self._merger.encode(data) for data in encoded]

@@ -119,7 +119,7 @@ class Encoder:
 
     def encode(self, data: bytes) -> Ids:
         """Ids of one text in UTF-8; a byte that is not part of valid UTF-8 is a sign of its own."""
-        return self._portion(data, None)[0]
+        return self._portion(data + PADDING, len(data), None)[0]
 
     def encode_batch(self, texts: Iterable[bytes], threads: int = 1) -> Encoded:
         """Ids of many texts; ``threads`` of them work at once."""
@@ -143,17 +143,19 @@ class Encoder:
         return Encoded(np.concatenate(ids) if len(ids) > 1 else ids[0], offsets)
 
     def _work(self, portion: "_Portion") -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        ids, bounds = self._portion(portion.data, portion.bounds)
+        ids, bounds = self._portion(portion.padded, int(portion.bounds[-1]), portion.bounds)
         return ids, np.diff(bounds), portion.begins
 
-    def _portion(self, data: bytes, bounds: npt.NDArray[np.int64] | None) -> tuple[Ids, npt.NDArray[np.int64]]:
-        """Ids of the texts in ``data``, and where each ends; it is one text when there are no bounds."""
+    def _portion(
+        self, padded: bytes, size: int, bounds: npt.NDArray[np.int64] | None
+    ) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Ids of the texts in ``padded[:size]``, and where each ends; it is one text when there are no bounds."""
         try:
             workspace = self._idle.pop()
         except IndexError:
             workspace = _Workspace(self)
         try:
-            return workspace.encode(data, bounds)
+            return workspace.encode(padded, size, bounds)
         finally:
             self._idle.append(workspace)
 
@@ -207,22 +209,24 @@ class _Workspace:
             encoder._blob, encoder._offsets, len(encoder._wanted), encoder._wanted, *self._fixed[:5], ids
         )  # fmt: skip
 
-    def encode(self, data: bytes, bounds: npt.NDArray[np.int64] | None) -> tuple[Ids, npt.NDArray[np.int64]]:
-        """Ids of the texts ``data[bounds[i]:bounds[i + 1]]``, and where those of each begin and end."""
+    def encode(
+        self, padded: bytes, size: int, bounds: npt.NDArray[np.int64] | None
+    ) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Ids of the texts ``padded[bounds[i]:bounds[i + 1]]``, and where those of each begin and end."""
         state = self._state
         state[_WRITTEN:] = 0
-        short = bounds is None and len(data) <= SHORT_TEXT
+        short = bounds is None and size <= SHORT_TEXT
         if short:  # its arrays and their addresses are ready, which takes longer than the work
             out, bounds, out_bounds = self._short_out, self._short_bounds, self._short_out_bounds
             addresses = self._short
-            bounds[1] = len(data)
+            bounds[1] = size
         else:
             # No id is shorter than a byte. Memory that nothing is written to is never used.
-            out = np.empty(len(data) + 4, np.uint32)
-            bounds = np.array([0, len(data)], np.int64) if bounds is None else bounds
+            out = np.empty(size + 4, np.uint32)
+            bounds = np.array([0, size], np.int64) if bounds is None else bounds
             out_bounds = np.zeros(len(bounds), np.int64)
             addresses = pointers(bounds, out, out_bounds)
-        self._run(data, bounds, out, out_bounds, addresses)
+        self._run(padded, bounds, out, out_bounds, addresses)
         written = int(state[_WRITTEN])
         if self._room > WINDOW:
             self._make_room(WINDOW)
@@ -231,11 +235,11 @@ class _Workspace:
         out.resize(written, refcheck=False)
         return out, out_bounds
 
-    def _run(self, data: bytes, bounds: Any, out: Ids, out_bounds: Any, addresses: Sequence[ctypes.c_void_p]) -> None:
+    def _run(self, padded: bytes, bounds: Any, out: Ids, out_bounds: Any, addresses: Sequence[ctypes.c_void_p]) -> None:
         """Encode, and make room whenever the kernel lacks it."""
-        encoder, padded = self._encoder, data + PADDING
+        encoder = self._encoder
         if encoder._call is None:
-            self._encode_found(data, padded, bounds, out, out_bounds)
+            self._encode_found(padded, bounds, out, out_bounds)
             return
         call = encoder._call.bind()
         texts, ids, ends = addresses
@@ -248,13 +252,11 @@ class _Workspace:
                 break
             self._remedy()
 
-    def _encode_found(
-        self, data: bytes, padded: bytes, bounds: Any, out: Ids, out_bounds: npt.NDArray[np.int64]
-    ) -> None:
+    def _encode_found(self, padded: bytes, bounds: Any, out: Ids, out_bounds: npt.NDArray[np.int64]) -> None:
         """The same where only ``regex`` finds the pieces."""
         encoder, state = self._encoder, self._state
         for document, (start, end) in enumerate(pairwise(bounds.tolist())):
-            pieces = encoder.pattern.pieces(data[start:end].decode("utf-8", "surrogateescape"))
+            pieces = encoder.pattern.pieces(padded[start:end].decode("utf-8", "surrogateescape"))
             lengths = [len(piece.encode("utf-8", "surrogateescape")) for piece in pieces]
             ends = np.fromiter(accumulate(lengths, initial=start), np.int64)[1:]
             done = 0
@@ -287,7 +289,7 @@ class _Workspace:
 class _Portion:
     """Texts, or parts of one, that one thread encodes in one go."""
 
-    data: bytes
+    padded: bytes
     bounds: npt.NDArray[np.int64]
     begins: npt.NDArray[np.bool_]
     """Whether each begins a text; the others go on with the one before."""
@@ -312,7 +314,7 @@ def _portions(texts: Iterable[bytes], size: int, split: bool) -> Iterator[_Porti
 
 def _portion(parts: Sequence[bytes], begins: Sequence[bool]) -> _Portion:
     bounds = np.fromiter(accumulate(map(len, parts), initial=0), np.int64, len(parts) + 1)
-    return _Portion(parts[0] if len(parts) == 1 else b"".join(parts), bounds, np.array(begins, np.bool_))
+    return _Portion(b"".join([*parts, PADDING]), bounds, np.array(begins, np.bool_))
 
 
 def _parts(text: bytes, size: int) -> Iterator[bytes]:
