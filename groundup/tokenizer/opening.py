@@ -63,7 +63,7 @@ def open_tokenizer(where: str | Path, pattern: str | None = None) -> Tokenizer:
     try:
         if path.is_dir():
             return _open_files(_files_in(path), pattern)
-        if path.exists():
+        if path.is_file():
             return _open_files(_with_companion(path), pattern)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}; choose another file") from error

@@ -51,7 +51,7 @@ class Rules(NamedTuple):
     digits: int
     """At most so many digits a piece; 0: any number."""
     contractions: int
-    """0: small letters; 1: and capital ones; 2: and ``ſ``."""
+    """0: small letters; 1: and capital ones; 2: and ``ſ``; 3: there are none."""
     whitespace: int
     """0: runs, cut after the last line end; 1: the same, but a run that ends the text is one piece; 2: single."""
 
@@ -82,8 +82,9 @@ def _spelled(shape: int, digits: int, contractions: str, whitespace: Whitespace)
         words = rf"{contractions}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+"
         return rf"{words}|{number}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{space}"
     upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    tail = contractions and contractions + "?"
     words = "|".join(
-        rf"[^\r\n\p{{L}}\p{{N}}]?{word}{contractions}?" for word in (f"{upper}*{lower}+", f"{upper}+{lower}*")
+        rf"[^\r\n\p{{L}}\p{{N}}]?{word}{tail}" for word in (f"{upper}*{lower}+", f"{upper}+{lower}*")
     )
     return rf"{words}|{number}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{space}"
 
@@ -100,6 +101,7 @@ def _known() -> dict[str, Rules]:
     for digits in range(10):
         for code, whitespace in ((0, "runs"), (2, "single")):
             known[_spelled(GPT2, digits, "", whitespace)] = Rules(GPT2, digits, 0, code)  # type: ignore[arg-type]
+            known[_spelled(O200K, digits, "", whitespace)] = Rules(O200K, digits, 3, code)  # type: ignore[arg-type]
             for shape in (CL100K, O200K):
                 for contractions, kind in spellings:
                     spelling = _spelled(shape, digits, contractions, whitespace)  # type: ignore[arg-type]

@@ -110,6 +110,14 @@ def test_threads_do_not_show(monkeypatch: pytest.MonkeyPatch, threads: int) -> N
     assert encoded[1].tolist() == encoded.lists()[1]
 
 
+def test_texts_side_by_side_do_not_touch() -> None:
+    """They lie one behind the other in one buffer, but a piece ends where its text does."""
+    fast = Encoder(vocabulary(pattern="cl100k"))
+    texts = ["ab", "ca", "a  ", "12", "34", "it'", "s", "!", "\n", " ", "ab", "\u00e9"]
+    encoded = fast.encode_batch(map(str.encode, texts))
+    assert encoded.lists() == [fast.encode(text.encode()).tolist() for text in texts]
+
+
 def test_an_empty_batch_is_empty() -> None:
     assert Encoder(vocabulary()).encode_batch([], 2).lists() == []
 

@@ -12,6 +12,7 @@ LETTER, NUMBER, SPACE, LINE_END, UPPER, LOWER = 1, 2, 4, 8, 16, 32
 WORDLIKE = LETTER | NUMBER | SPACE
 GPT2, CL100K, O200K = 0, 1, 2
 TAIL_WHOLE, SINGLE = 1, 2
+NO_CONTRACTIONS = 3
 APOSTROPHE, BLANK, SLASH = 0x27, 0x20, 0x2F
 
 EDGE = np.uint64(1 << 63)
@@ -138,7 +139,7 @@ def is_small(byte, letter, kind):
 @njit
 def contraction(text, place, end, kind):
     """Where ``'s 't 're 've 'm 'll 'd`` at ``place``, an apostrophe, ends; ``place`` itself if there is none."""
-    if place + 1 >= end:
+    if place + 1 >= end or kind == NO_CONTRACTIONS:
         return place
     one = text[place + 1]
     if kind > 0:
