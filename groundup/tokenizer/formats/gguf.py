@@ -29,10 +29,11 @@ _ASCII_SIGNS = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"
 _DIGIT, _GPT2 = r"\p{N}", NAMED["gpt2"]
 _WORDS = r" ?[^(\s|.,!?…。，、।۔،)]+"
 # Letters with a case, save those of scripts and blocks that came to Unicode late or are mathematical.
-_CASED = (
-    r"(?:(?![\u0560-\u0588\u10c7-\u10ff\u1c80-\u1c8a\u2d00-\u2d2d\ua790-\ua7ff\uab30-\uab68\U00010570-\U000105ff"
-    r"\U00010d00-\U00010dff\U00016e40-\U0001d7ff\U0001df00-\U0001dfff])[\p{Lu}\p{Ll}\p{Lt}])+"
+_LATE = (
+    "\u0560-\u0588\u10c7-\u10ff\u1c80-\u1c8a\u2d00-\u2d2d\ua790-\ua7ff\uab30-\uab68\U00010570-\U000105ff"
+    "\U00010d00-\U00010dff\U00016e40-\U0001d7ff\U0001df00-\U0001dfff"
 )
+_CASED = rf"(?:(?![{_LATE}])[\p{{Lu}}\p{{Ll}}\p{{Lt}}])+"
 
 #: How the text is cut, by the names that llama.cpp gives in ``tokenizer.ggml.pre``.
 _CUTTING: Mapping[tuple[str, ...], tuple[str, ...]] = {

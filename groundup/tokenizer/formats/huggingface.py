@@ -35,7 +35,7 @@ SPACE = "▁"
 # ``{1,3}+`` is a repetition of a repetition, where for us it gives nothing back.
 _LINES, _SETS = "(?m)", "(?V1)"
 _EVERYTHING = r"[\s\S]+"
-_foreign = re.compile(r"\\[hHKXyYO]|\(\?[a-z]*m|(?<!\\)\{\d*,?\d*\}\+")
+_foreign = re.compile(r"\\[hHKUXyYO]|\(\?[a-z]*m|(?<!\\)\{\d*,?\d*\}\+")
 _operators = re.compile(r"--|\|\||~~")
 _possessive = re.compile(r"(?<!\\)(\{\d*,?\d*\})\+")
 
