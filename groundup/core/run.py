@@ -294,6 +294,8 @@ def code_version(module: str) -> str:
                 waiting.extend(f"{node.module}.{alias.name}" for alias in node.names)
             elif isinstance(node, ast.Import):
                 waiting.extend(alias.name for alias in node.names if alias.name.startswith("groundup."))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("groundup."):
+                waiting.append(node.value.partition(":")[0])  # a compiled kernel is named, not imported
     for folder in {path.parent for path in seen.values()}:
         data = (path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc"))
         seen |= {path.relative_to(root).as_posix(): path for path in data}

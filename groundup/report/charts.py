@@ -247,6 +247,50 @@ def funnel(steps: Sequence[str], kept: Sequence[float], removed: Sequence[float]
         return _svg(figure)
 
 
+def costs(
+    panels: Sequence[Sequence[tuple[str, Sequence[tuple[str, float, Sequence[float]]]]]], ours: str, others: str
+) -> str:
+    """Panels of groups of rows (name, what it costs us, what it costs each of the others), side by side.
+
+    ``ours`` and ``others`` are the words of the legend.
+    """
+    with _style():
+        most = max(sum(len(rows) + 1 for _, rows in groups) for groups in panels)
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.165 * most), layout="constrained")
+        largest = max(value for groups in panels for _, rows in groups for _, own, rest in rows for value in (own, *rest))
+        for column, groups in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), column + 1)
+            labels, heads = [""] * most, []
+            row = 0
+            for title, rows in groups:
+                labels[row] = title
+                heads.append(row)
+                for row, (name, own, rest) in enumerate(rows, start=row + 1):
+                    labels[row] = name
+                    axes.plot([0, largest * 1.05], [row, row], color=FAINT, linewidth=0.4, zorder=0)
+                    if rest:
+                        axes.plot([min(rest), max(rest)], [row, row], color="#B9C6D2", linewidth=4, zorder=1)
+                        axes.plot(rest, [row] * len(rest), "|", color=GREY, markersize=5, markeredgewidth=0.8)
+                    axes.plot([own], [row], "D", color=ACCENT, markersize=3.8)
+                row += 1
+            axes.set_yticks(range(most), labels)
+            axes.tick_params(axis="y", length=0, labelcolor="black", pad=2)
+            for head in heads:
+                axes.get_yticklabels()[head].set(color=INK, weight="bold")
+            axes.set_ylim(most - 0.5, -0.5)
+            axes.set_xlim(0, largest * 1.05)
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+            axes.spines["left"].set_visible(False)
+        figure.supxlabel("tokens for 100 bytes (of the English text, for its translations)", fontsize=7.5, color=GREY)
+        handles = [
+            matplotlib.lines.Line2D([], [], color=ACCENT, marker="D", markersize=3.8, linewidth=0, label=ours),
+            matplotlib.lines.Line2D([], [], color="#B9C6D2", marker="|", markersize=5, markeredgewidth=0.8,
+                                    markeredgecolor=GREY, linewidth=4, label=others),
+        ]  # fmt: skip
+        figure.legend(handles=handles[: 1 + bool(others)], loc="outside upper center", ncols=2, handlelength=1.6)
+        return _svg(figure)
+
+
 def attention_heads(heads: Sequence[tuple[str, np.ndarray]], tokens: Sequence[str]) -> str:
     """A few heads side by side: row = the token that looks, column = the token looked at."""
     with _style():

@@ -23,6 +23,7 @@ from groundup.report.wording import (
 )
 
 ATTENTION = "evaluate/attention.json"
+COMPARISON = "tokenizer/comparison.json"
 #: The parts of the text.
 SPLITS = ("train", "validation")
 
@@ -125,6 +126,51 @@ def tokenizer(draft: Draft) -> Section:
         "pieces": drawn("example.pieces", "Example pieces", 48),
         "merges": drawn("first_merges", "First merges", 20),
         "longest": drawn("longest_tokens", "Longest tokens", 16),
+        "cost": _cost(draft),
+    }
+
+
+def _cost(draft: Draft) -> Section:
+    """What texts of many kinds cost with the run's vocabulary, its first, and with those of other models."""
+    facts, what = draft.facts, "Tokens for 100 bytes"
+    if not facts.has(COMPARISON):
+        return {"missing": COMPARISON}
+    names = [
+        one_line(facts.text(COMPARISON, f"tokenizers.{index}.name", "Vocabulary") or ABSENT, 24)
+        for index in range(facts.length(COMPARISON, "tokenizers"))
+    ]
+    kinds = facts.names(COMPARISON, "tokenizers.0.kinds")
+    prices: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
+    for index in range(facts.length(COMPARISON, "texts")):
+        kind = facts.text(COMPARISON, f"texts.{index}.kind", "Kind of text") or ABSENT
+        name = one_line(facts.text(COMPARISON, f"texts.{index}.name", "Sample") or ABSENT, 24)
+        price = facts.number(COMPARISON, f"texts.{index}.tokens_per_100_bytes", what)
+        prices.setdefault(kind, {}).setdefault(name, []).append(price or 0.0)
+    width = facts.number("pretrain/model.json", "config.width", "Model: width")
+    rows = []
+    for index, name in enumerate(names):
+        key = f"tokenizers.{index}"
+        ids = facts.number(COMPARISON, f"{key}.vocab_size", "Ids of a vocabulary")
+        by_kind = [facts.number(COMPARISON, f"{key}.kinds.{kind}.tokens_per_100_bytes", what) for kind in kinds]
+        weights = None
+        if ids and width:
+            weights = facts.computed(
+                f"Embedding of {name}", ids * width, COMPARISON, f"{key}.vocab_size × width of the model"
+            )
+        rows.append(["this run" if index == 0 else name, count(ids), short(weights), *map(count, by_kind)])
+    translated = facts.texts(COMPARISON, "parallel", "Kinds that are translations")
+    groups = [
+        (kind[:1].upper() + kind[1:], [(name, own, rest) for name, (own, *rest) in prices[kind].items()])
+        for kind in prices
+    ]
+    return {
+        "kinds": [kind.capitalize() for kind in kinds],
+        "rows": rows,
+        "finding": _dearest(facts, {name: by for kind in translated for name, by in prices[kind].items()}, names),
+        "chart": draft.chart(
+            "vocabulary",
+            charts.costs(panels, "this run", listed(names[1:]))
+        ),
     }
 
 

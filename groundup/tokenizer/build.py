@@ -1,4 +1,4 @@
-"""The tokenizer stage: a corpus folder → ``tokenizer.json`` and ``facts.json``.
+"""The tokenizer stage: a corpus folder → ``tokenizer.json``, ``facts.json`` and ``comparison.json``.
 
 Only ``train.jsonl`` is learnt from; ``validation.jsonl`` is read afterwards, to measure.
 """
@@ -12,18 +12,22 @@ from typing import Any, Literal
 import regex
 
 from groundup.core import files
-from groundup.core.errors import ArtifactError, DataError, UsageError
+from groundup.core.errors import ArtifactError, DataError, GroundupError, UsageError
 from groundup.core.progress import Progress, say
 from groundup.core.seeding import python_rng
 from groundup.tokenizer.autosize import Body, propose
 from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
 from groundup.tokenizer.pretokenize import Pattern, Whitespace, well_formed
+from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.trainer import learn
 from groundup.tokenizer.vocabulary import Pair
 
 FACTS_NAME = "facts.json"
 #: How many merges and longest tokens ``facts.json`` shows.
 SHOWN = 20
+COMPARISON_NAME = "comparison.json"
+#: What the new tokenizer is called in the comparison, and the vocabularies beside it, where they were fetched.
+OURS, OTHERS = "ours", ("gpt2", "llama2", "cl100k", "qwen", "llama3", "o200k")
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ def build(
         "example": _example(tokenizer, _documents(validation)),
     }
     files.write_json(out / FACTS_NAME, facts)
+    files.write_json(out / COMPARISON_NAME, compared(tokenizer))
     return {
         "vocab_size": tokenizer.vocab_size,
         "bytes_per_token": on_validation.bytes_per_token,
@@ -174,6 +179,25 @@ def measure(tokenizer: BytePairTokenizer, texts: Iterable[str], name: Path) -> C
     if tokens == 0:
         raise DataError(f"{name} holds no text; give the corpus stage more documents")
     return Compression(size, words, tokens, size / tokens, tokens / max(words, 1), bare / tokens)
+
+
+def compared(tokenizer: BytePairTokenizer) -> dict[str, Any]:
+    """``tokenizer`` and the vocabularies in the cache on the built-in samples, without speeds; nothing is fetched."""
+    # Every command imports this module for its configuration, and needs none of these.
+    from groundup.corpus.sources import archive_path
+    from groundup.tokenizer.compare import compare
+    from groundup.tokenizer.opening import open_known
+    from groundup.tokenizer.samples import PARALLEL, SAMPLES
+    from groundup.tokenizer.vocabularies import VOCABULARIES
+
+    subjects: dict[str, Tokenizer] = {OURS: tokenizer}
+    for name in OTHERS:
+        try:
+            if archive_path(VOCABULARIES[name]).is_file():
+                subjects[name] = open_known(VOCABULARIES[name])
+        except (GroundupError, OSError) as error:
+            say(f"  tokenizer: not compared with {name}: {error}")
+    return compare(subjects, SAMPLES, PARALLEL, timed=False).to_json()
 
 
 def _documents(path: Path) -> Iterator[str]:

@@ -48,8 +48,8 @@ class Measurement:
     """Tokens of one byte."""
     unknown: int
     """Tokens that stand for what the vocabulary cannot say."""
-    seconds: float
-    """The fastest time of encoding it once."""
+    seconds: float | None
+    """The fastest time of encoding it once; None where nobody looked at the clock."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,27 @@ class Comparison:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain JSON values, with the figures worked out for each text, each kind and in all."""
+        """Everything as plain JSON values, with the figures worked out for each text, each kind and in all.
+
+        Without speeds where they were not measured: the same tokenizers and texts then give the same values.
+        """
         kinds = dict.fromkeys(kind for kind, _ in self.texts)
+        untimed = any(measured.seconds is None for measured in self.measurements)
+
+        def told(values: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in values.items() if not (untimed and name in SPEEDS)}
+
         return {
+            "parallel": list(self.parallel),
             "tokenizers": [
                 {
                     **asdict(subject),
-                    **figures_of(self.of(subject.name)),
-                    "kinds": {kind: figures_of(self.of(subject.name, kind)) for kind in kinds},
+                    **told(figures_of(self.of(subject.name))),
+                    "kinds": {kind: told(figures_of(self.of(subject.name, kind))) for kind in kinds},
                 }
                 for subject in self.subjects
             ],
-            "texts": [{**asdict(measured), **figures_of([measured])} for measured in self.measurements],
+            "texts": [told({**asdict(measured), **figures_of([measured])}) for measured in self.measurements],
         }
 
 
@@ -140,11 +149,13 @@ FIGURES = {
     "unknown_share": Figure("unknown tokens", _per_token("unknown"), ".1%"),
     "megabytes_per_second": Figure(
         "MB/s",
-        lambda measured: _ratio(sum(one.bytes for one in measured) / 1e6, sum(one.seconds for one in measured)),
+        lambda measured: _ratio(sum(one.bytes for one in measured) / 1e6, sum(one.seconds or 0 for one in measured)),
         ".1f",
     ),
 }
 
+#: What the clock says.
+SPEEDS = ("seconds", "megabytes_per_second")
 #: What the chart shows, and the tables by text.
 CHARTED = "tokens_per_100_bytes"
 
@@ -158,6 +169,7 @@ def compare(
     tokenizers: Mapping[str, Tokenizer],
     texts: Mapping[str, Mapping[str, str]],
     parallel: Collection[str] = (),
+    timed: bool = True,
 ) -> Comparison:
     """Encode every text with every tokenizer.
 
@@ -165,6 +177,7 @@ def compare(
         tokenizers: name → tokenizer.
         texts: kind → name → text.
         parallel: kinds whose texts are all translations of the first text of the first of these kinds.
+        timed: measure the speed too, which encodes each text several times.
 
     Raises:
         DataError: there is nothing to compare, or a text is empty.
@@ -172,7 +185,7 @@ def compare(
     if not tokenizers or not any(texts.values()):
         raise DataError("there is nothing to compare; name at least one tokenizer and one text")
     original = next((text for kind, group in texts.items() if kind in parallel for text in group.values()), "")
-    rulers = {name: _Ruler(tokenizer) for name, tokenizer in tokenizers.items()}
+    rulers = {name: _Ruler(tokenizer, timed) for name, tokenizer in tokenizers.items()}
     measurements = []
     rounds = len(tokenizers) * sum(map(len, texts.values()))
     with Progress("tokenizer: compare", rounds, "text") as progress:
@@ -196,22 +209,23 @@ def compare(
 class _Ruler:
     """Counts the tokens of texts by one tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, timed: bool) -> None:
+        self._timed = timed
         self._encode = getattr(tokenizer, "encode_array", tokenizer.encode)
         self._unknown = getattr(tokenizer, "unknown_id", None)
         self._single = np.array([len(tokenizer.token_bytes(number)) == 1 for number in range(tokenizer.vocab_size)])
 
-    def measure(self, text: str) -> tuple[int, int, int, float]:
-        """Its tokens, those of a single byte, the unknown ones, and the seconds."""
+    def measure(self, text: str) -> tuple[int, int, int, float | None]:
+        """Its tokens, those of a single byte, the unknown ones, and the seconds if they are asked for."""
         started = time.perf_counter()
         ids = np.asarray(self._encode(text), np.int64)
         times = [time.perf_counter() - started]
-        while len(times) < TIMED_ROUNDS or sum(times) < TIMED_SECONDS:
+        while self._timed and (len(times) < TIMED_ROUNDS or sum(times) < TIMED_SECONDS):
             started = time.perf_counter()
             self._encode(text)
             times.append(time.perf_counter() - started)
         unknown = 0 if self._unknown is None else int((ids == self._unknown).sum())
-        return len(ids), int(self._single[ids].sum()), unknown, min(times)
+        return len(ids), int(self._single[ids].sum()), unknown, min(times) if self._timed else None
 
 
 def tables(comparison: Comparison, details: bool = False) -> list[Table]:
@@ -228,7 +242,9 @@ def tables(comparison: Comparison, details: bool = False) -> list[Table]:
 
 
 def _says_something(comparison: Comparison, name: str) -> bool:
-    """Not so the unknown where all is known."""
+    """Not so the unknown where all is known, nor a speed that was not measured."""
+    if name in SPEEDS:
+        return all(measured.seconds is not None for measured in comparison.measurements)
     return name != "unknown_share" or any(measured.unknown for measured in comparison.measurements)
 
 

@@ -70,7 +70,7 @@ def open_tokenizer(where: str | Path, pattern: str | None = None) -> Tokenizer:
     if name not in VOCABULARIES:
         known = ", ".join(sorted(VOCABULARIES))
         raise UsageError(f"there is no tokenizer {str(where)!r}; give a folder, a file or one of: {known}")
-    return _open_known(VOCABULARIES[name])
+    return open_known(VOCABULARIES[name])
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -119,8 +119,13 @@ def _open_files(paths: list[Path], pattern: str | None) -> Tokenizer:
         return _kept(key, lambda: _read(contents, path.stem, pattern), keeping)
 
 
-def _open_known(known: KnownVocabulary) -> Tokenizer:
-    """The tokenizer of a fetched vocabulary, straight from its archive."""
+def open_known(known: KnownVocabulary) -> Tokenizer:
+    """The tokenizer of a fetched vocabulary, straight from its archive.
+
+    Raises:
+        DataError: it was never fetched.
+        ArtifactError: the archive is damaged.
+    """
 
     where = f"the vocabulary {known.name!r}"
 

@@ -28,6 +28,7 @@ Together they match every character. ``\\p{…}`` means Unicode 16.0 here: see `
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import prod
 from typing import Literal, NamedTuple
 
 import regex
@@ -39,6 +40,9 @@ from groundup.tokenizer.unicode import as_of_unicode_16
 BLOCK_CHARACTERS = 1 << 20
 #: A user's own expression may take this long, and a second more for every so many characters.
 PATIENCE_SECONDS, PATIENCE_CHARACTERS = 10, 100_000
+
+#: A user's own expression may be so long, and its counted repetitions may multiply to so much.
+LONGEST_EXPRESSION, MOST_REPETITIONS = 1 << 14, 10_000
 
 Whitespace = Literal["runs", "single"]
 
@@ -83,9 +87,7 @@ def _spelled(shape: int, digits: int, contractions: str, whitespace: Whitespace)
         return rf"{words}|{number}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{space}"
     upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
     tail = contractions and contractions + "?"
-    words = "|".join(
-        rf"[^\r\n\p{{L}}\p{{N}}]?{word}{tail}" for word in (f"{upper}*{lower}+", f"{upper}+{lower}*")
-    )
+    words = "|".join(rf"[^\r\n\p{{L}}\p{{N}}]?{word}{tail}" for word in (f"{upper}*{lower}+", f"{upper}+{lower}*"))
     return rf"{words}|{number}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{space}"
 
 
@@ -142,6 +144,8 @@ class Pattern:
 
     @cached_property
     def _compiled(self) -> tuple[regex.Pattern[str], ...]:
+        for split in self.splits:
+            _check_size(split)
         try:
             return tuple(regex.compile(split) for split in self.splits)
         except regex.error as error:
@@ -212,6 +216,25 @@ class Pattern:
             ) from error
         if place < len(part):
             yield from self._cut(text, seen, start + place, start + len(part), level + 1)
+
+
+def _check_size(expression: str) -> None:
+    """Refuse what ``regex`` would need gigabytes for: it writes counted repetitions out, nested ones many times.
+
+    Raises:
+        UsageError: the expression is too long, or its counts multiply to too much.
+    """
+    if len(expression) > LONGEST_EXPRESSION:
+        raise UsageError(
+            f"the pattern {expression[:40]!r}… has {len(expression):,} characters; "
+            f"at most {LONGEST_EXPRESSION:,} are supported"
+        )
+    counts = [int(number) for number in regex.findall(r"[{,](\d+)\}", expression)]
+    if prod(max(1, count) for count in counts) > MOST_REPETITIONS:
+        raise UsageError(
+            f"the pattern {expression[:40]!r} repeats too often: its counts {counts} multiply to more than "
+            f"{MOST_REPETITIONS:,}; use * or + instead"
+        )
 
 
 _ours = Pattern()

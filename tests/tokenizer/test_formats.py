@@ -233,6 +233,9 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated", "in
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "[a[x]"}, "no regular expression"),
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": r"\h+"}, "only Oniguruma"),
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": r"\p{N}{1,3}+"}, "only Oniguruma"),
+        ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "((a{999}){999}){999}"}, "larger than those of any"),
+        ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "a|" * 99_999}, "larger than those of any"),
+        ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "(" * 4000 + "a" + ")" * 4000}, "nested too deeply"),
         ("pre_tokenizer.pretokenizers.0.pattern", {}, "'Regex' is missing"),
         ("added_tokens", {}, "'added_tokens' is an object"),
         ("added_tokens.0", 3, "a whole number instead of an object"),
@@ -429,6 +432,7 @@ def test_special_tokens_of_tekken_come_first() -> None:
     [
         ("config", None, "'config' is missing"),
         ("config.pattern", 3, "'pattern' is a whole number"),
+        ("config.pattern", "(", "no regular expression"),
         ("config.default_vocab_size", 10**12, "it cannot have 1000000000000 ids"),
         ("config.default_vocab_size", 2, "it cannot have 2 ids"),
         ("config.default_num_special_tokens", 1, "2 of them with a name"),

@@ -1,8 +1,12 @@
 """Looking into JSON that anybody may have written: each value is checked before it is used."""
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
+
+import regex
 
 from groundup.core.errors import DataError
 from groundup.tokenizer.vocabulary import MOST_TOKENS
@@ -10,6 +14,10 @@ from groundup.tokenizer.vocabulary import MOST_TOKENS
 Value = TypeVar("Value")
 Default = TypeVar("Default")
 
+#: A regular expression may have so many characters, and repeat something so often: compiling takes time with both.
+LONGEST_EXPRESSION, MOST_REPETITIONS = 10_000, 10_000
+
+_counts = re.compile(r"\{(\d*),?(\d*)\}")
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "a whole number", bool: "true or false"}
 _REQUIRED: Any = object()
 
@@ -83,6 +91,27 @@ def check_ids(ids: Mapping[int, object]) -> None:
         raise DataError(f"the id {min(ids)} is negative")
     if max(ids) >= min(MOST_TOKENS, 2 * len(ids) + 65536):
         raise DataError(f"it has {len(ids):,} tokens, but ids up to {max(ids):,}")
+
+
+def check_expression(expression: str) -> str:
+    """``expression`` itself, if it is a regular expression that can be compiled in reasonable time.
+
+    Raises:
+        DataError: it is not.
+    """
+    counts = [
+        max(1, *(int(number or 0) for number in found.groups()))
+        for found in _counts.finditer(expression[:LONGEST_EXPRESSION])
+    ]
+    if len(expression) > LONGEST_EXPRESSION or math.prod(counts) > MOST_REPETITIONS:
+        raise DataError(f"its expression {expression[:80]!r} is larger than those of any tokenizer in use")
+    try:
+        regex.compile(expression)
+    except regex.error as error:
+        raise DataError(f"its expression {expression[:80]!r} is no regular expression: {error.msg}") from error
+    except RecursionError as error:
+        raise DataError(f"its expression {expression[:80]!r} is nested too deeply") from error
+    return expression
 
 
 def _named(value: Any) -> str:

@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-import regex
-
 from groundup.core.errors import DataError, UsageError
-from groundup.tokenizer.formats.content import check_ids, ids_of, member, objects
+from groundup.tokenizer.formats.content import check_expression, check_ids, ids_of, member, objects
 from groundup.tokenizer.formats.definition import NORMALIZATIONS, AddedToken, Definition, Normalization
 from groundup.tokenizer.formats.gpt2 import define, merges_spelled
 from groundup.tokenizer.formats.spelling import spell
@@ -234,13 +232,16 @@ def _added_tokens(
 
 
 def _steps(content: Mapping[str, Any], key: str, inner: str) -> list[dict[str, Any]]:
-    """A step of the file's pipeline, or all steps of the sequence that it is."""
-    step = member(content, key, dict, None)
-    if step is None:
-        return []
-    if step.get("type") != "Sequence":
-        return [step]
-    return [nested for part in objects(member(step, inner, list), inner) for nested in _steps({key: part}, key, inner)]
+    """A step of the file's pipeline, or all steps of the sequences that it is made of."""
+    left = [step] if (step := member(content, key, dict, None)) is not None else []
+    steps = []
+    while left:
+        step = left.pop()
+        if step.get("type") == "Sequence":
+            left += reversed(objects(member(step, inner, list), inner))
+        else:
+            steps.append(step)
+    return steps
 
 
 def _cutting(content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -295,12 +296,7 @@ def _from_oniguruma(expression: str) -> str:
         raise DataError(f"its pre_tokenizer has the expression {expression[:80]!r}, part of which only Oniguruma knows")
     if Pattern((expression,)).rules is not None:  # where it has ``\s++$``, that is never the end of a line only
         return expression
-    expression = _SETS * sets + _LINES * anchors + expression
-    try:
-        regex.compile(expression)
-    except regex.error as error:
-        raise DataError(f"its pre_tokenizer has {expression[:80]!r}, no regular expression: {error.msg}") from error
-    return expression
+    return check_expression(_SETS * sets + _LINES * anchors + expression)
 
 
 def _anchors_and_sets(expression: str) -> tuple[bool, bool]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundup.core.errors import DataError, UsageError
-from groundup.tokenizer.formats.content import check_ids, member, objects
+from groundup.tokenizer.formats.content import check_expression, check_ids, member, objects
 from groundup.tokenizer.formats.definition import Definition
 from groundup.tokenizer.pretokenize import Pattern
 from groundup.tokenizer.vocabulary import Pair, Vocabulary
@@ -85,7 +85,7 @@ def read_tekken(content: Mapping[str, Any]) -> Definition:
     special_tokens = {name: token_id for token_id, name in enumerate(names)}
     if len(special_tokens) != reserved:
         raise DataError("two of its special tokens have the same name")
-    return Definition(_vocabulary(tokens, Pattern.named(member(config, "pattern", str)), special_tokens))
+    return Definition(_vocabulary(tokens, Pattern((check_expression(member(config, "pattern", str)),)), special_tokens))
 
 
 def write(definition: Definition) -> bytes:
