@@ -27,6 +27,8 @@ Ids = npt.NDArray[np.uint32]
 PIECES, KEY_BYTES, STORED_IDS = 1 << 18, 1 << 23, 1 << 21
 #: Longer pieces are merged in windows of so many bytes; 40 bytes of memory for each.
 WINDOW = 1 << 12
+#: Words of 64 bits that tell most pairs that do not merge.
+FILTER_WORDS = 1 << 14
 #: The scanner is this many pieces ahead of the encoder.
 BLOCK = 256
 
@@ -103,7 +105,8 @@ class Encoder:
         self._byte_pairs = np.full(1 << 16, 0xFFFFFFFF, np.uint32)
         self._byte_pairs[(left << 8 | right)[both]] = both
         slots = 1 << max(4, (2 * len(merges)).bit_length())
-        self._pairs = np.full(slots, 0xFFFFFFFFFFFFFFFF, np.uint64)
+        self._pairs = np.full(slots + FILTER_WORDS, 0xFFFFFFFFFFFFFFFF, np.uint64)
+        self._pairs[slots:] = 0
         self._pair_mask = slots - 1
         _add_pairs(self._pairs, self._pair_mask, self._merges, len(merges))
         self._merging = (

@@ -30,7 +30,7 @@ LOW_HALF = np.uint64(0xFFFFFFFF)
 ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 PRIME_1 = np.uint64(0x9E3779B97F4A7C15)
 PRIME_2 = np.uint64(0xD6E8FEB86659FD93)
-U0, U1, U8, U20, U24, U32, U40, U56 = (np.uint64(number) for number in (0, 1, 8, 20, 24, 32, 40, 56))
+U0, U1, U8, U20, U24, U32, U40, U44, U56 = (np.uint64(number) for number in (0, 1, 8, 20, 24, 32, 40, 44, 56))
 
 # Counters in ``state``.
 PLACES_USED, KEYS_USED, IDS_USED, WRITTEN, REASON, DOCUMENT, PLACE = 0, 1, 2, 3, 4, 5, 6
@@ -75,6 +75,8 @@ def pair_of(pairs, mask, left, right):
     """The rank at which two ids merge; ``NO_MERGE``. An entry is ``left << 44 | right << 24 | rank``."""
     key = np.uint64(left) << U20 | np.uint64(right)
     word = key * PRIME_1
+    if pairs[mask + U1 + (word >> np.uint64(50))] >> (word >> U44 & np.uint64(63)) & U1 == U0:
+        return NO_MERGE
     slot = (word >> U40) & mask
     while True:
         found = pairs[slot]
@@ -90,7 +92,9 @@ def add_pairs(pairs, mask, merges, count):
     """Fill the table of pairs, empty entries of which are all ones, from rows (left, right) in order of rank."""
     for rank in range(count):
         key = np.uint64(merges[2 * rank]) << U20 | np.uint64(merges[2 * rank + 1])
-        slot = (key * PRIME_1 >> U40) & mask
+        word = key * PRIME_1
+        pairs[mask + U1 + (word >> np.uint64(50))] |= U1 << (word >> U44 & np.uint64(63))
+        slot = (word >> U40) & mask
         while pairs[slot] != ONES:
             slot = (slot + U1) & mask
         pairs[slot] = key << U24 | np.uint64(rank)
