@@ -37,7 +37,7 @@ def test_stages_need_only_earlier_ones_and_the_code_is_there() -> None:
     ("stage", "artifacts"),
     [
         ("corpus", {"train.jsonl", "validation.jsonl", "dropped.jsonl", "funnel.json", "sources.json"}),
-        ("tokenizer", {"tokenizer.json", "facts.json"}),
+        ("tokenizer", {"tokenizer.json", "facts.json", "comparison.json"}),
         ("pretrain", {"metrics.jsonl", "samples.jsonl", "model.json", "tokens/train.npy", "tokens/validation.npy"}),
         ("sft", {"metrics.jsonl"}),
         ("dpo", {"metrics.jsonl", "pairs.jsonl"}),

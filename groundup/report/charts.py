@@ -8,7 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from groundup.report.facts import Series
 
 #: Colours that stay apart for colour-blind readers and in grey (after Okabe & Ito 2008, darkened to be read as text).
-INK, GREY, FAINT, ACCENT = "#16324F", "#66717D", "#D9DEE3", "#B5482A"
+INK, GREY, LIGHT, FAINT, ACCENT = "#16324F", "#66717D", "#B9C6D2", "#D9DEE3", "#B5482A"
 STAGE_COLOURS = {"pretrain": "#8894A1", "sft": "#3A86B7", "dpo": "#D99A1C", "grpo": "#B5482A"}
 STAGE_MARKERS = {"pretrain": "o", "sft": "s", "dpo": "D", "grpo": "^"}
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#C9D9E6", "#5B8DB1", "#16324F", "#0B1B2C"])
@@ -247,47 +247,41 @@ def funnel(steps: Sequence[str], kept: Sequence[float], removed: Sequence[float]
         return _svg(figure)
 
 
-def costs(
-    panels: Sequence[Sequence[tuple[str, Sequence[tuple[str, float, Sequence[float]]]]]], ours: str, others: str
-) -> str:
-    """Panels of groups of rows (name, what it costs us, what it costs each of the others), side by side.
-
-    ``ours`` and ``others`` are the words of the legend.
-    """
+def costs(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], ours: str, others: str) -> str:
+    """Panels side by side of groups of texts: what each costs with our vocabulary, its first value, and with others."""
     with _style():
-        most = max(sum(len(rows) + 1 for _, rows in groups) for groups in panels)
+        most = max(sum(len(texts) + 1 for texts in groups.values()) for groups in panels)
+        largest = [max(max(costs) for texts in groups.values() for costs in texts.values()) for groups in panels]
         figure = Figure(figsize=(WIDTH, 0.75 + 0.165 * most), layout="constrained")
-        largest = max(value for groups in panels for _, rows in groups for _, own, rest in rows for value in (own, *rest))
+        grid = figure.add_gridspec(1, len(panels), width_ratios=largest)  # a token is as long in every panel
         for column, groups in enumerate(panels):
-            axes = figure.add_subplot(1, len(panels), column + 1)
-            labels, heads = [""] * most, []
-            row = 0
-            for title, rows in groups:
-                labels[row] = title
-                heads.append(row)
-                for row, (name, own, rest) in enumerate(rows, start=row + 1):
-                    labels[row] = name
-                    axes.plot([0, largest * 1.05], [row, row], color=FAINT, linewidth=0.4, zorder=0)
-                    if rest:
-                        axes.plot([min(rest), max(rest)], [row, row], color="#B9C6D2", linewidth=4, zorder=1)
-                        axes.plot(rest, [row] * len(rest), "|", color=GREY, markersize=5, markeredgewidth=0.8)
-                    axes.plot([own], [row], "D", color=ACCENT, markersize=3.8)
-                row += 1
-            axes.set_yticks(range(most), labels)
+            axes = figure.add_subplot(grid[column])
+            rows = [row for title, texts in groups.items() for row in ((title, None), *texts.items())]
+            axes.set_yticks(range(len(rows)), [name for name, _ in rows])
             axes.tick_params(axis="y", length=0, labelcolor="black", pad=2)
-            for head in heads:
-                axes.get_yticklabels()[head].set(color=INK, weight="bold")
+            for row, (label, (_, values)) in enumerate(zip(axes.get_yticklabels(), rows, strict=True)):
+                if values is None:
+                    label.set(color=INK, weight="bold")
+                    continue
+                own, *rest = values
+                axes.axhline(row, color=FAINT, linewidth=0.4, zorder=0)
+                if rest:
+                    axes.plot([min(rest), max(rest)], [row, row], color=LIGHT, linewidth=4, zorder=1)
+                    axes.plot(rest, [row] * len(rest), "|", color=GREY, markersize=5, markeredgewidth=0.8)
+                axes.plot([own], [row], "D", color=ACCENT, markersize=3.8)
             axes.set_ylim(most - 0.5, -0.5)
-            axes.set_xlim(0, largest * 1.05)
-            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+            axes.set_xlim(0, 1.05 * largest[column])
+            axes.xaxis.set_major_locator(
+                matplotlib.ticker.MaxNLocator(max(2, round(5 * largest[column] / max(largest))))
+            )
+            axes.spines["bottom"].set_position(("data", len(rows) - 0.4))
+            axes.set_xlabel("tokens for 100 bytes")
             axes.spines["left"].set_visible(False)
-        figure.supxlabel("tokens for 100 bytes (of the English text, for its translations)", fontsize=7.5, color=GREY)
-        handles = [
-            matplotlib.lines.Line2D([], [], color=ACCENT, marker="D", markersize=3.8, linewidth=0, label=ours),
-            matplotlib.lines.Line2D([], [], color="#B9C6D2", marker="|", markersize=5, markeredgewidth=0.8,
-                                    markeredgecolor=GREY, linewidth=4, label=others),
-        ]  # fmt: skip
-        figure.legend(handles=handles[: 1 + bool(others)], loc="outside upper center", ncols=2, handlelength=1.6)
+        marks: list[tuple[str, dict[str, Any]]] = [(ours, {"color": ACCENT, "marker": "D", "linewidth": 0})]
+        if any(len(costs) > 1 for groups in panels for texts in groups.values() for costs in texts.values()):
+            marks.append((others, {"color": LIGHT, "marker": "|", "markeredgecolor": GREY, "linewidth": 4}))
+        handles = [matplotlib.lines.Line2D([], [], label=name, markersize=4, **look) for name, look in marks]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, handlelength=1.6)
         return _svg(figure)
 
 

@@ -5,6 +5,7 @@ Enters: a ``Draft``. Leaves: JSON objects for ``making.typ``; a section whose ma
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from groundup.report.facts import Facts
 from groundup.report.readings import Draft, Section, visible
 from groundup.report.wording import (
     ABSENT,
+    clean,
     count,
     decimal,
     listed,
@@ -132,46 +134,67 @@ def tokenizer(draft: Draft) -> Section:
 
 def _cost(draft: Draft) -> Section:
     """What texts of many kinds cost with the run's vocabulary, its first, and with those of other models."""
-    facts, what = draft.facts, "Tokens for 100 bytes"
-    if not facts.has(COMPARISON):
-        return {"missing": COMPARISON}
+    facts, unit = draft.facts, "Tokens for 100 bytes"
     names = [
-        one_line(facts.text(COMPARISON, f"tokenizers.{index}.name", "Vocabulary") or ABSENT, 24)
+        one_line(facts.text(COMPARISON, f"tokenizers.{index}.name", "Vocabulary") or ABSENT, 16)
+        if index
+        else "this run"
         for index in range(facts.length(COMPARISON, "tokenizers"))
     ]
     kinds = facts.names(COMPARISON, "tokenizers.0.kinds")
-    prices: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
-    for index in range(facts.length(COMPARISON, "texts")):
-        kind = facts.text(COMPARISON, f"texts.{index}.kind", "Kind of text") or ABSENT
-        name = one_line(facts.text(COMPARISON, f"texts.{index}.name", "Sample") or ABSENT, 24)
-        price = facts.number(COMPARISON, f"texts.{index}.tokens_per_100_bytes", what)
-        prices.setdefault(kind, {}).setdefault(name, []).append(price or 0.0)
-    width = facts.number("pretrain/model.json", "config.width", "Model: width")
+    if not kinds:
+        return {"missing": COMPARISON}
+    width = facts.number("pretrain/model.json", "config.width", "Model: width of the residual stream")
     rows = []
     for index, name in enumerate(names):
         key = f"tokenizers.{index}"
-        ids = facts.number(COMPARISON, f"{key}.vocab_size", "Ids of a vocabulary")
-        by_kind = [facts.number(COMPARISON, f"{key}.kinds.{kind}.tokens_per_100_bytes", what) for kind in kinds]
-        weights = None
-        if ids and width:
-            weights = facts.computed(
-                f"Embedding of {name}", ids * width, COMPARISON, f"{key}.vocab_size × width of the model"
-            )
-        rows.append(["this run" if index == 0 else name, count(ids), short(weights), *map(count, by_kind)])
-    translated = facts.texts(COMPARISON, "parallel", "Kinds that are translations")
-    groups = [
-        (kind[:1].upper() + kind[1:], [(name, own, rest) for name, (own, *rest) in prices[kind].items()])
-        for kind in prices
-    ]
+        ids = facts.number(COMPARISON, f"{key}.vocab_size", "Vocabulary: ids")
+        weights = ids and width and facts.computed(
+            "Weights of the embedding", ids * width, COMPARISON, f"{key}.vocab_size × width of the model"
+        )  # fmt: skip
+        by_kind = [facts.number(COMPARISON, f"{key}.kinds.{kind}.tokens_per_100_bytes", unit) for kind in kinds]
+        rows.append([name, count(ids), short(weights), *map(count, by_kind)])
+    prices: dict[str, dict[str, list[float]]] = {}
+    for index in range(facts.length(COMPARISON, "texts")):
+        kind = facts.text(COMPARISON, f"texts.{index}.kind", "Kind of sample") or ABSENT
+        sample = one_line(facts.text(COMPARISON, f"texts.{index}.name", "Sample") or ABSENT, 24)
+        price = facts.number(COMPARISON, f"texts.{index}.tokens_per_100_bytes", unit)
+        prices.setdefault(kind, {}).setdefault(sample, []).append(price or 0.0)
+    if not prices or not all(
+        len(costs) == len(names) and all(costs) for texts in prices.values() for costs in texts.values()
+    ):
+        return {"missing": COMPARISON}
+    parallel = facts.texts(COMPARISON, "parallel", "Kinds that are translations")
+    halves: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for kind, texts in prices.items():
+        halves[kind not in parallel][kind.capitalize()] = texts
+    translations = {sample: costs for texts in halves[0].values() for sample, costs in texts.items()}
+    drawing = charts.costs([half for half in halves if half], "this run", "the others")
     return {
-        "kinds": [kind.capitalize() for kind in kinds],
+        "kinds": [one_line(clean(kind.capitalize()), 24) for kind in kinds],
         "rows": rows,
-        "finding": _dearest(facts, {name: by for kind in translated for name, by in prices[kind].items()}, names),
-        "chart": draft.chart(
-            "vocabulary",
-            charts.costs(panels, "this run", listed(names[1:]))
-        ),
+        "finding": _dearest(facts, translations, names) if len(translations) > 1 else "",
+        "chart": draft.chart("vocabulary", drawing),
     }
+
+
+def _dearest(facts: Facts, prices: dict[str, list[float]], names: list[str]) -> str:
+    """How many times its original the dearest translation costs, with ours and with the fairest of the others.
+
+    ``prices``: translation → tokens by vocabulary, the original first.
+    """
+    (original, first), *translations = prices.items()
+    dearest = []
+    for index, name in enumerate(names):
+        ratio, sample = max((costs[index] / first[index], sample) for sample, costs in translations)
+        formula = f"tokens for {sample} / tokens for {original}, the largest with {name}"
+        dearest.append((facts.computed("A translation over its original", ratio, COMPARISON, formula), sample, name))
+    ours, *others = dearest
+    sentence = f"With the vocabulary of this run a page of {ours[1]} costs {decimal(ours[0], 1)} pages of {original}"
+    if not others:
+        return f"{sentence}."
+    least, _, fairest = min(others)
+    return f"{sentence}; with {fairest} no language costs more than {decimal(least, 1)}."
 
 
 def model(draft: Draft) -> Section:

@@ -28,7 +28,7 @@ from groundup.tokenizer.formats.definition import LARGEST_FILE, AddedToken, Defi
 from groundup.tokenizer.formats.prepared import tokenizer_of
 from groundup.tokenizer.pretokenize import NAMED, Pattern
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.vocabularies import ALIASES, RANK_FILES, VOCABULARIES, KnownVocabulary, open_member
+from groundup.tokenizer.vocabularies import ALIASES, RANK_FILES, VOCABULARIES, KnownVocabulary, RankFile, open_member
 from groundup.tokenizer.vocabulary import Vocabulary
 
 #: Changes whenever what is kept changes, or how files are read.
@@ -113,10 +113,12 @@ def _open_files(paths: list[Path], pattern: str | None) -> Tokenizer:
         contents.append(part.read_bytes())
     if _is_sentencepiece(contents):
         return sentencepiece.read_model(path)
+    if not pattern and ranks.looks_like_ranks(contents[0]):
+        pattern = _pattern_of_ranks(contents[0], path.stem)
     key = _key([pattern, *(hashlib.sha256(content).hexdigest() for content in contents)])
     keeping = sum(map(len, contents)) >= WORTH_KEEPING
     with reading(path):
-        return _kept(key, lambda: _read(contents, path.stem, pattern), keeping)
+        return _kept(key, lambda: _read(contents, pattern), keeping)
 
 
 def open_known(known: KnownVocabulary) -> Tokenizer:
@@ -126,7 +128,6 @@ def open_known(known: KnownVocabulary) -> Tokenizer:
         DataError: it was never fetched.
         ArtifactError: the archive is damaged.
     """
-
     where = f"the vocabulary {known.name!r}"
 
     def read() -> Definition | Tokenizer:
@@ -139,7 +140,7 @@ def open_known(known: KnownVocabulary) -> Tokenizer:
                 contents.append(stream.read(LARGEST_FILE))
         if not _is_sentencepiece(contents):
             with reading(where):
-                return _read(contents, known.name, None)
+                return _read(contents, None)
         with tempfile.TemporaryDirectory(prefix="groundup-open-") as folder:
             model = Path(folder, sentencepiece.FILE_NAME)
             model.write_bytes(contents[0])
@@ -163,36 +164,38 @@ def _open_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     return _kept(_key([hashlib.sha256(content).hexdigest()]), lambda: _of_parts(gguf.read(metadata)))
 
 
-def _read(contents: list[bytes], name: str, pattern: str | None) -> Definition | Tokenizer:
+def _read(contents: list[bytes], pattern: str | None) -> Definition | Tokenizer:
     """What the contents of a vocabulary's one or two files say.
 
     Raises:
         DataError: they are damaged, or of no kind that we know.
-        UsageError: they are ranks whose pattern is not known.
     """
     content, *merges = contents
     if merges:
         return gpt2.read(content, merges[0], Pattern.named(pattern) if pattern else None)
     if ranks.looks_like_ranks(content):
-        return _read_ranks(content, name, pattern)
+        known = RANK_FILES.get(hashlib.sha256(content).hexdigest(), RankFile("", pattern or "", {}))
+        definition = ranks.read(content, Pattern.named(pattern or known.pattern), known.special_tokens)
+        return Definition(definition.vocabulary, known.normalization)
     if _is_json(content):
         return _read_json(parse_object(content))
     raise DataError("its content is of no kind that is known")
 
 
-def _read_ranks(content: bytes, name: str, pattern: str | None) -> Definition:
-    """A rank file: one of those that are published, or one that is named like them, or any with a pattern."""
+def _pattern_of_ranks(content: bytes, name: str) -> str:
+    """How text is cut for a rank file: one of those that are published, or one that is named like them.
+
+    Raises:
+        UsageError: it is neither.
+    """
     digest = hashlib.sha256(content).hexdigest()
-    known = RANK_FILES.get(digest)
-    cutting = pattern or (known.pattern if known else name.removesuffix("_base"))
-    if not pattern and cutting not in NAMED:
+    pattern = RANK_FILES[digest].pattern if digest in RANK_FILES else name.removesuffix("_base")
+    if pattern not in NAMED:
         raise UsageError(
             f"the rank file {name!r} (sha256 {digest[:12]}…) does not say how text is cut; "
             f"give its pattern: {', '.join(NAMED)} or a regular expression"
         )
-    special_tokens = known.special_tokens if known else {}
-    definition = ranks.read(content, Pattern.named(cutting), special_tokens)
-    return Definition(definition.vocabulary, known.normalization) if known else definition
+    return pattern
 
 
 def _read_json(content: Mapping[str, Any]) -> Definition | Tokenizer:

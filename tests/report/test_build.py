@@ -45,7 +45,7 @@ def test_a_complete_run_gives_a_complete_report(built: tuple[Path, dict[str, flo
     assert (out / "report.pdf").read_bytes().startswith(b"%PDF-")
     assert 8 <= metrics["pages"] <= 15
     assert {path.stem for path in (out / "charts").iterdir()} == {
-        "cover", "funnel", "attention-heads", "attention-all", "pretrain", "sft", "dpo", "grpo",
+        "cover", "funnel", "vocabulary", "attention-heads", "attention-all", "pretrain", "sft", "dpo", "grpo",
         "bits-per-byte", "exact-match",
     }  # fmt: skip
     assert metrics["numbers"] >= 450
@@ -114,6 +114,7 @@ def test_an_empty_run_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_run_without_dpo_and_grpo_keeps_the_rest(run: Path, tmp_path: Path) -> None:
     partial = shutil.copytree(run, tmp_path / "run")
+    (partial / "tokenizer" / "comparison.json").unlink()
     results = read_json(partial / "evaluate" / "results.json")
     for stage in ("dpo", "grpo"):
         shutil.rmtree(partial / stage)
@@ -136,6 +137,43 @@ def test_tokens_are_shown_as_text(run: Path) -> None:
     assert tokenizer["longest"][0] == "␣×24"
     assert ["Bytes per token", "3.71", "3.64"] in tokenizer["rows"]
     assert tokenizer["validation"] == "3.64"
+
+
+def test_the_cost_of_the_vocabulary_is_told_beside_those_of_other_models(run: Path) -> None:
+    draft = Draft(Facts(run), 100)
+    cost = making.tokenizer(draft)["cost"]
+    assert cost["finding"] == (
+        "With the vocabulary of this run a page of Thai costs 5.5 pages of English; "
+        "with o200k no language costs more than 2.1."
+    )
+    assert [row[0] for row in cost["rows"]] == ["this run", "gpt2", "o200k"]
+    assert cost["rows"][2][1:3] == ["200\u202f019", "38.4\u202fmillion"]
+    assert len(draft.charts) == 1
+
+
+def test_a_vocabulary_that_was_compared_with_none_is_told_alone(run: Path, tmp_path: Path) -> None:
+    comparison = read_json(run / "tokenizer" / "comparison.json")
+    comparison["tokenizers"] = comparison["tokenizers"][:1]
+    comparison["texts"] = [text for text in comparison["texts"] if text["tokenizer"] == "ours"]
+    alone = shutil.copytree(run, tmp_path / "run")
+    write_json(alone / "tokenizer" / "comparison.json", comparison)
+    cost = making.tokenizer(Draft(Facts(alone), 100))["cost"]
+    assert cost["finding"] == "With the vocabulary of this run a page of Thai costs 5.5 pages of English."
+    assert len(cost["rows"]) == 1
+
+
+def test_without_a_comparison_its_part_is_left_out(run: Path, tmp_path: Path) -> None:
+    older = shutil.copytree(run, tmp_path / "run")
+    comparison = read_json(older / "tokenizer" / "comparison.json")
+    path = older / "tokenizer" / "comparison.json"
+    for texts in (comparison["texts"][:-1], [], None):  # one text was not measured with all; none was; no file
+        if texts is None:
+            path.unlink()
+        else:
+            write_json(path, {**comparison, "texts": texts})
+        draft = Draft(Facts(older), 100)
+        assert making.tokenizer(draft)["cost"] == {"missing": "tokenizer/comparison.json"}
+        assert not draft.charts
 
 
 def test_samples_have_no_blank_lines(run: Path) -> None:
@@ -176,6 +214,11 @@ def test_hostile_text_is_set_and_not_obeyed(run: Path, tmp_path: Path) -> None:
     write_json(hostile / "corpus" / "sources.json", [source])
     write_text(hostile / "recipe.toml", f"description = {json.dumps(HOSTILE, ensure_ascii=False)}\n")
     write_json(hostile / "tokenizer" / "facts.json", {"vocab_size": 9, "longest_tokens": [HOSTILE, "", " ", "\n"]})
+    comparison = read_json(hostile / "tokenizer" / "comparison.json")
+    comparison["tokenizers"][2]["name"] = HOSTILE
+    for text in comparison["texts"][-3:]:
+        text["name"] = HOSTILE
+    write_json(hostile / "tokenizer" / "comparison.json", comparison)
     attention = {"text": HOSTILE, "tokens": [HOSTILE, "$", "\\"], "layers": [[[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]]}
     write_json(hostile / "evaluate" / "attention.json", attention)
     results = read_json(hostile / "evaluate" / "results.json")

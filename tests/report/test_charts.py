@@ -64,6 +64,8 @@ def test_hostile_words_are_drawn_as_they_are() -> None:
         charts.exact_match([(HOSTILE[0], [(word, 0.1, dots) for word in HOSTILE])]),
         charts.funnel(HOSTILE, [4.0, 3.0, 2.0, 0.0], [0.0, 1.0, 1.0, 2.0], HOSTILE),
         charts.attention_heads([(HOSTILE[0], np.eye(4))] * 3, HOSTILE),
+        charts.costs([{word: {text: [30.0, 20.0, 25.0] for text in HOSTILE}} for word in HOSTILE[:2]], *HOSTILE[:2]),
+        charts.costs([{HOSTILE[0]: {HOSTILE[1]: [0.5]}}], *HOSTILE[:2]),
     ):
         assert re.match(r"<\?xml", svg)
 

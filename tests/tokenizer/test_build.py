@@ -6,8 +6,10 @@ import pytest
 
 from groundup.core import files
 from groundup.core.errors import ArtifactError, DataError, UsageError
+from groundup.corpus.sources import archive_path
 from groundup.tokenizer.bpe import BytePairTokenizer, load
 from groundup.tokenizer.build import TokenizerConfig, build
+from groundup.tokenizer.vocabularies import VOCABULARIES
 
 
 def _corpus(folder: Path, train: list[str], validation: list[str]) -> Path:
@@ -23,6 +25,12 @@ def corpus(tmp_path: Path, stdlib_text: str) -> Path:
     return _corpus(
         tmp_path / "corpus", [stdlib_text[:third], stdlib_text[third : 2 * third]], [stdlib_text[2 * third :]]
     )
+
+
+@pytest.fixture(autouse=True)
+def nothing_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in the cache changes no test, and costs no time."""
+    monkeypatch.setattr("groundup.tokenizer.build.OTHERS", ())
 
 
 def _facts(out: Path) -> dict[str, Any]:
@@ -55,6 +63,28 @@ def test_the_facts_agree_with_the_tokenizer(corpus: Path, tmp_path: Path, stdlib
     example = facts["example"]
     assert example["text"] in validation
     assert [piece["id"] for piece in example["pieces"]] == tokenizer.encode(example["text"])
+
+
+def test_it_is_compared_with_the_vocabularies_of_the_cache(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None there; then one that is damaged. Two builds leave the same bytes: no speed is kept."""
+    monkeypatch.setattr("groundup.tokenizer.build.OTHERS", ("gpt2",))
+    monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
+    build(TokenizerConfig(300), corpus, tmp_path / "out", seed=1)
+    comparison = files.read_json(tmp_path / "out" / "comparison.json")
+    assert [one["name"] for one in comparison["tokenizers"]] == ["ours"]
+    assert comparison["tokenizers"][0]["fingerprint"] == load(tmp_path / "out").fingerprint
+    assert {text["name"] for text in comparison["texts"]} >= {"English", "Thai", "Python"}
+    assert not {"seconds", "megabytes_per_second"} & {name for text in comparison["texts"] for name in text}
+
+    archive = archive_path(VOCABULARIES["gpt2"])
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    archive.write_bytes(b"half an archive")
+    build(TokenizerConfig(300), corpus, tmp_path / "again", seed=1)
+    assert "not compared with gpt2" in capsys.readouterr().err
+    first, again = ((tmp_path / name / "comparison.json").read_bytes() for name in ("out", "again"))
+    assert first == again
 
 
 def test_a_sample_is_drawn_by_seed_and_kept_to_its_size(tmp_path: Path) -> None:

@@ -135,6 +135,18 @@ def test_everything_as_json(comparison: Comparison) -> None:
     assert {"kind", "name", "tokenizer", "tokens", "bytes_per_token"} <= set(told["texts"][0])
 
 
+def test_without_the_clock_no_speed_is_told() -> None:
+    untimed = compare({"words": Counting(words)}, TEXTS, timed=False)  # type: ignore[dict-item]
+    told = untimed.to_json()
+    for one in (
+        *told["tokenizers"],
+        *told["texts"],
+        *(kind for it in told["tokenizers"] for kind in it["kinds"].values()),
+    ):
+        assert not {"seconds", "megabytes_per_second"} & set(one)
+    assert not any(column.header == "MB/s" for column in tables(untimed)[0].columns)
+
+
 def test_tables_name_every_tokenizer_and_with_details_every_text(comparison: Comparison) -> None:
     def drawn(details: bool) -> str:
         console = Console(width=100)

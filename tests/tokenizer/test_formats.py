@@ -234,6 +234,7 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated", "in
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": r"\h+"}, "only Oniguruma"),
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": r"\p{N}{1,3}+"}, "only Oniguruma"),
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "((a{999}){999}){999}"}, "larger than those of any"),
+        ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "a{" + "9" * 9000 + "}"}, "larger than those of any"),
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "a|" * 99_999}, "larger than those of any"),
         ("pre_tokenizer.pretokenizers.0.pattern", {"Regex": "(" * 4000 + "a" + ")" * 4000}, "nested too deeply"),
         ("pre_tokenizer.pretokenizers.0.pattern", {}, "'Regex' is missing"),

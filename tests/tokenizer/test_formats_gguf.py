@@ -172,5 +172,7 @@ def test_a_model_file_is_opened_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     assert first.encode("th th") == again.encode("th th") == [256, 257]
     assert len(list((tmp_path / "cache" / "vocabularies").iterdir())) == 1
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ArtifactError, match=r"weights\.gguf cannot be used as a tokenizer: it is truncated; fetch"):
+    with pytest.raises(
+        ArtifactError, match=r"weights\.gguf cannot be used as a tokenizer: it is truncated; get it anew"
+    ):
         open_tokenizer(tmp_path)

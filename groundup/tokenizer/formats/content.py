@@ -17,7 +17,7 @@ Default = TypeVar("Default")
 #: A regular expression may have so many characters, and repeat something so often: compiling takes time with both.
 LONGEST_EXPRESSION, MOST_REPETITIONS = 10_000, 10_000
 
-_counts = re.compile(r"\{(\d*),?(\d*)\}")
+_counts = re.compile(r"\{\d*,?\d*\}", re.ASCII)
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "a whole number", bool: "true or false"}
 _REQUIRED: Any = object()
 
@@ -99,11 +99,9 @@ def check_expression(expression: str) -> str:
     Raises:
         DataError: it is not.
     """
-    counts = [
-        max(1, *(int(number or 0) for number in found.groups()))
-        for found in _counts.finditer(expression[:LONGEST_EXPRESSION])
-    ]
-    if len(expression) > LONGEST_EXPRESSION or math.prod(counts) > MOST_REPETITIONS:
+    numbers = "".join(_counts.findall(expression[:LONGEST_EXPRESSION]))
+    repetitions = math.prod(int(number[:9]) or 1 for number in re.findall(r"\d+", numbers))
+    if len(expression) > LONGEST_EXPRESSION or repetitions > MOST_REPETITIONS:
         raise DataError(f"its expression {expression[:80]!r} is larger than those of any tokenizer in use")
     try:
         regex.compile(expression)

@@ -69,4 +69,4 @@ def reading(where: Path | str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise ArtifactError(f"{where} cannot be used as a tokenizer: {error}; fetch or export it again") from error
+        raise ArtifactError(f"{where} cannot be used as a tokenizer: {error}; get it anew, or use another") from error
