@@ -67,7 +67,7 @@ class BytePairTokenizer:
         for left, right in merges:
             tokens.append(tokens[left] + tokens[right])
         special = {name: token_id for token_id, name in enumerate(SPECIAL_TOKENS, start=len(tokens))}
-        return cls(Vocabulary.make(tokens, merges, special, pattern))
+        return cls(Vocabulary.make(tokens, merges, special, pattern, possible=True))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, pattern: Pattern | None = None) -> "BytePairTokenizer":

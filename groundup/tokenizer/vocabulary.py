@@ -52,6 +52,7 @@ class Vocabulary:
         special_tokens: Mapping[str, int],
         pattern: Pattern | None = None,
         whole_pieces: bool = False,
+        possible: bool = False,
     ) -> "Vocabulary":
         """Check the parts and put them together.
 
@@ -61,6 +62,8 @@ class Vocabulary:
             special_tokens: name → id; the id must be empty in ``tokens`` or follow its end.
             pattern: our own when not given.
             whole_pieces: as tiktoken does always and Hugging Face with ``ignore_merges``.
+            possible: the merges are known to be those that can happen, one for each token, because they were learnt
+                or found so; else they are looked for, which takes seconds for a large vocabulary.
 
         Raises:
             DataError: two ids have the same bytes, a byte has no id, a merge names an unknown id, makes what is
@@ -96,7 +99,8 @@ class Vocabulary:
                 raise DataError(f"merge {rank} joins {tokens[left]!r} and {tokens[right]!r} a second time")
             seen.add((left, right))
             made[rank] = left, right, new
-        made = _possible(made, tokens)
+        if not possible:
+            made = made[_reached(made, tokens)]
         lengths = np.zeros(size + 1, np.int64)
         lengths[1 : len(tokens) + 1] = [len(token) for token in tokens]
         return cls(
@@ -138,20 +142,13 @@ class Vocabulary:
         return digest.hexdigest()
 
 
-def _possible(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> npt.NDArray[np.int32]:
-    """The merges that can ever happen: one for each token that they build.
+def _reached(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> list[int]:
+    """The ranks of the merges that can ever happen: one for each token that they build.
 
     Files list every way to cut a token into two (Llama 3 has 280 thousand merges for 128 thousand tokens), but text
     comes to a token in one way only. What merges within its bytes merges in the order of the ranks, whatever stands
     around them, so it is the way in which those bytes alone become the token.
     """
-    if len(set(merges[:, 2].tolist())) == len(merges):
-        return merges
-    return merges[_reached(merges, tokens)]
-
-
-def _reached(merges: npt.NDArray[np.int32], tokens: Sequence[bytes]) -> list[int]:
-    """The ranks of the merges that come last when the bytes of a token become the token."""
     rows = merges.tolist()
     rank_of = {(left, right): rank for rank, (left, right, _) in enumerate(rows)}
     byte_ids = {token: token_id for token_id, token in enumerate(tokens) if len(token) == 1}

@@ -132,3 +132,9 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = " ".join(words).encode()
     assert fast.encode(data).tolist() == plain.encode(data).tolist()
     assert fast._idle[0]._state[0] <= len(learnt) + 64
+
+
+def test_a_merge_that_can_never_happen_makes_no_token() -> None:
+    tokens = [*(bytes([byte]) for byte in range(256)), b"bbb", b"abbb"]
+    learnt = Vocabulary.make(tokens, [(97, 256)], {})
+    assert Encoder(learnt).encode(b"abbb").tolist() == Merger(learnt).encode(b"abbb").tolist() == list(b"abbb")

@@ -148,4 +148,4 @@ def _last_pair(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes] | None:
 def _vocabulary(tokens: Mapping[int, bytes], pattern: Pattern, special_tokens: Mapping[str, int]) -> Vocabulary:
     check_ids(tokens)
     listed = [tokens.get(token_id, b"") for token_id in range(max(tokens) + 1)]
-    return Vocabulary.make(listed, merges_of(listed), special_tokens, pattern, whole_pieces=True)
+    return Vocabulary.make(listed, merges_of(listed), special_tokens, pattern, whole_pieces=True, possible=True)
