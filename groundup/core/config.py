@@ -193,7 +193,7 @@ def _hint(key: str, known: Sequence[str]) -> str:
     meant = meant or difflib.get_close_matches(key, namesakes, n=1, cutoff=0)
     if not siblings:  # of two keys in one section, too much is alike
         meant = meant or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    return f"; did you mean {meant[0]}?" if meant else "; `groundup run --help` lists all keys"
+    return f"; did you mean {meant[0]}?" if meant else "; --help lists all keys"
 
 
 def _refuse_non_finite(config: Any, where: str, prefix: str = "") -> None:

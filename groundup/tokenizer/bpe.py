@@ -20,6 +20,7 @@ import regex
 
 from groundup.core import compiled, files
 from groundup.core.errors import ArtifactError, DataError, UsageError
+from groundup.tokenizer.counting import MOST_THREADS
 from groundup.tokenizer.encoder import Encoded, Encoder, Ids
 from groundup.tokenizer.formats import huggingface
 from groundup.tokenizer.formats.definition import Definition
@@ -122,11 +123,11 @@ class BytePairTokenizer:
             threads: how many work at once; all processors when not given.
 
         Raises:
-            UsageError: ``threads`` is less than 1.
+            UsageError: ``threads`` is less than 1, or more than any machine can use.
         """
-        threads = (cpu_count() or 1) if threads is None else threads
-        if threads < 1:
-            raise UsageError(f"threads is {threads}; use at least 1")
+        threads = min(cpu_count() or 1, MOST_THREADS) if threads is None else threads
+        if not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"threads is {threads}; use 1 to {MOST_THREADS}")
         encoded = (utf8(text) for text in texts)
         if self._encoder is not None:
             return self._encoder.encode_batch(encoded, threads)

@@ -1,6 +1,7 @@
 """The tools of ``groundup tokenizer``: words of a command line enter; results leave on stdout, remarks on stderr."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ from rich.console import Console, RenderableType
 
 from groundup.core.config import keys_of, parse
 from groundup.core.errors import DataError, UsageError
+from groundup.core.files import storage_errors
 from groundup.core.progress import Progress, say
 from groundup.tokenizer.autosize import Body, propose
 from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
@@ -24,7 +26,7 @@ from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.formats.huggingface import FILE_NAME
 from groundup.tokenizer.formats.prepared import PreparedTokenizer
 from groundup.tokenizer.opening import open_tokenizer
-from groundup.tokenizer.pretokenize import Pattern, Whitespace, well_formed
+from groundup.tokenizer.pretokenize import Pattern, Whitespace
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.streaming import blocks, npy_file, read_ids
 from groundup.tokenizer.texts import GZIP_SUFFIX, cut_place, find_texts, read_texts
@@ -47,6 +49,8 @@ MOST_COMPARED = 1 << 24
 HELD_OUT, MOST_HELD_OUT, LEAST_HELD_OUT = 50, 1 << 20, 1000
 #: ``--vocab-size auto`` proposes at most so many ids.
 MOST_AUTOMATIC = 1 << 18
+#: A terminal is taken to be at least this wide, whatever it says.
+NARROWEST = 20
 #: Tokens that ``train`` shows.
 SHOWN = 12
 
@@ -166,10 +170,13 @@ def train(words: list[str]) -> int:
     if (out / FILE_NAME).exists():
         raise UsageError(f"{out} has a tokenizer already; choose another --out, or delete it")
     automatic = options.vocab_size == "auto" and options.algorithm == "bpe"
+    body = None if options.model_parameters is None else Body(options.model_parameters, options.model_width)
     if not automatic and not options.vocab_size.isdecimal():
         raise UsageError(f"--vocab-size is {options.vocab_size!r}; use a number, or for BPE auto")
     size = MOST_AUTOMATIC if automatic else int(options.vocab_size)
     pattern = Pattern.named(options.pattern, options.digits, options.whitespace)
+    with storage_errors(out):  # rather now than after the work
+        out.mkdir(parents=True, exist_ok=True)
     texts = (text for text, _ in _held_out(read_texts(options.input)) if text)
     tokenizer: Tokenizer
     if options.algorithm == "bpe":
@@ -182,7 +189,6 @@ def train(words: list[str]) -> int:
             say(f"  {learnt.dropped:,} occurrences of rare pieces did not fit into --memory {options.memory}")
         merges = learnt.merges
         if automatic:
-            body = Body(options.model_parameters, options.model_width) if options.model_parameters else None
             proposal = propose(learnt.bytes, body, learnt)
             for reason in proposal.why:
                 say(f"  {reason}")
@@ -344,11 +350,11 @@ def decode(words: list[str]) -> int:
 
 def show(words: list[str]) -> int:
     """A text → its tokens, to look at."""
-    from groundup.tokenizer.show import draw, tokens_of
+    from groundup.tokenizer.show import as_bytes, draw, tokens_of
 
     options, text = _parsed(ShowOptions, words, "show", "[TEXT]")
     tokenizer = _opened(options.tokenizer, options.pattern)
-    text = well_formed(_text(text))
+    text = _text(text)
     tokens = tokens_of(tokenizer, text)
     if options.json:
         rows = [{"id": token.id, "text": _utf8(token.bytes), "bytes": token.bytes.hex()} for token in tokens]
@@ -356,7 +362,7 @@ def show(words: list[str]) -> int:
         return 0
     console = _console()
     _print(console, draw(tokens, console, options.bytes))
-    size = len(text.encode())
+    size = len(as_bytes(text))
     per_token = f", {size / len(tokens):.2f} bytes per token" if tokens else ""
     say(f"{_count(len(tokens), 'token')} for {_count(len(text), 'character')} in {_count(size, 'byte')}{per_token}")
     return 0
@@ -493,14 +499,14 @@ def _pattern_of(tokenizer: Tokenizer) -> Pattern | None:
 
 
 def _text(word: str | None) -> str:
-    """The text that was given, or the beginning of standard input."""
+    """The text that was given, or the beginning of standard input; what is not UTF-8 as lone surrogates (PEP 383)."""
     if word is not None:
-        return word
+        return os.fsencode(word).decode("utf-8", "surrogateescape")  # as it was typed, whatever the locale
     with _source(None) as (stream, name, _):
         data = stream.read(MOST_SHOWN + 1)
     if len(data) > MOST_SHOWN:
         say(f"  {name}: only the first {MOST_SHOWN >> 10} kB are shown")
-    return data[:MOST_SHOWN].decode("utf-8", "replace")
+    return data[:MOST_SHOWN].decode("utf-8", "surrogateescape")
 
 
 @contextmanager
@@ -527,7 +533,9 @@ def _count(number: int, what: str) -> str:
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    console.width = max(console.width, NARROWEST)
+    return console
 
 
 def _print(console: Console, things: Sequence[RenderableType]) -> None:

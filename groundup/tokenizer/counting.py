@@ -44,6 +44,8 @@ PIECE_COST, BYTE_COST = 100, 24
 LEAST_MEMORY = 1 << 24
 #: More makes no difference: the learner takes at most so many bytes of pieces (``trainer.MOST_CELLS``).
 MOST_MEMORY = BYTE_COST * 700_000_000
+#: More threads than any machine can use.
+MOST_THREADS = 256
 #: A section of the corpus has this share of the memory in characters, so that it cannot overrun it by far.
 SECTION = 64
 #: Threads are given texts of about this many characters at a time.
@@ -386,8 +388,8 @@ def count(
         UsageError: ``threads`` or ``memory`` is too small.
         ArtifactError: ``state`` is damaged, or belongs to other texts or settings.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}; use at least 1")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads is {threads}; use 1 to {MOST_THREADS}")
     if memory < LEAST_MEMORY:
         raise UsageError(f"memory is {memory:,} bytes; use at least {LEAST_MEMORY:,}")
     pattern, memory = pattern or Pattern(), min(memory, MOST_MEMORY)

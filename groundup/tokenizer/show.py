@@ -14,7 +14,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from groundup.tokenizer.pretokenize import well_formed
+from groundup.tokenizer.bpe import BytePairTokenizer
+from groundup.tokenizer.pretokenize import utf8, well_formed
 from groundup.tokenizer.protocol import Tokenizer
 
 #: Backgrounds of neighbouring tokens, light enough for black letters, apart for colour-blind readers.
@@ -41,7 +42,17 @@ class Token:
 
 def tokens_of(tokenizer: Tokenizer, text: str) -> list[Token]:
     """The tokens of ``text``, with their bytes."""
+    if isinstance(tokenizer, BytePairTokenizer):
+        return named(tokenizer, tokenizer.encode_bytes(as_bytes(text)))
     return named(tokenizer, tokenizer.encode(well_formed(text)))
+
+
+def as_bytes(text: str) -> bytes:
+    """The bytes of a text, of which lone surrogates may stand for some that are not UTF-8 (PEP 383)."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return utf8(text)
 
 
 def named(tokenizer: Tokenizer, ids: Iterable[int]) -> list[Token]:

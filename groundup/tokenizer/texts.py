@@ -100,7 +100,7 @@ def _inside(folder: Path) -> tuple[list[Path], int]:
     """The files to read below a folder, sorted, and how many there are of other kinds."""
     files = []
     others = 0
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refused):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
             if _kind(path) in SUFFIXES and path.is_file():
@@ -108,6 +108,11 @@ def _inside(folder: Path) -> tuple[list[Path], int]:
             else:
                 others += 1
     return sorted(files), others
+
+
+def _refused(error: OSError) -> None:
+    """A folder that cannot be read is not passed over."""
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}; give yourself the right to, or leave it out")
 
 
 def _kind(path: Path) -> str:
@@ -138,7 +143,9 @@ def _lines(handle: BinaryIO, path: Path, key: str) -> Iterator[str]:
             raise DataError(f"{path} is not JSON in line {number}: {reason}; correct or remove it") from error
         text = row.get(key) if isinstance(row, dict) else None
         if not isinstance(text, str):
-            raise DataError(f'{path} has no text under "{key}" in line {number}; name the key that holds it')
+            raise DataError(
+                f'{path} has no text under "{key}" in line {number}; every line must be like {{"text": "…"}}'
+            )
         yield text
 
 

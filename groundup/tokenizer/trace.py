@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from groundup.core.errors import UsageError
-from groundup.tokenizer.pretokenize import well_formed
-from groundup.tokenizer.show import BACKGROUNDS, in_colour, visible
+from groundup.tokenizer.show import BACKGROUNDS, as_bytes, in_colour, visible
 from groundup.tokenizer.vocabulary import Pair, Vocabulary
 
 #: A trace is for reading; a longer text would fill many screens.
@@ -80,8 +79,8 @@ class Tracer:
         """
         if len(text) > LONGEST_TEXT:
             raise UsageError(f"a trace of {len(text):,} characters is no reading; give at most {LONGEST_TEXT:,}")
-        for piece in self.vocabulary.pattern.pieces(well_formed(text)):
-            yield self.trace(piece.encode())
+        for piece in self.vocabulary.pattern.pieces(as_bytes(text).decode("utf-8", "surrogateescape")):
+            yield self.trace(as_bytes(piece))
 
     def trace(self, piece: bytes) -> Trace:
         """How the tokens of one piece come about."""

@@ -126,7 +126,7 @@ def test_a_typo_is_refused_with_what_was_meant(wrong: str, meant: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["weather", "pretrain.weather"])
 def test_a_key_like_no_other_gets_no_wild_guess(wrong: str) -> None:
-    with pytest.raises(UsageError, match=f"unknown key {wrong}; `groundup run --help` lists all keys"):
+    with pytest.raises(UsageError, match=f"unknown key {wrong}; --help lists all keys"):
         given_options(f"--{wrong}=fine")
 
 

@@ -110,4 +110,5 @@ def test_the_tokens_of_a_text_are_its_bytes(tokenizer: BytePairTokenizer) -> Non
 
 
 def test_text_that_is_no_unicode_can_be_shown(tokenizer: BytePairTokenizer) -> None:
-    assert b"".join(token.bytes for token in tokens_of(tokenizer, "a\udcff")) == "a\ufffd".encode()
+    assert b"".join(token.bytes for token in tokens_of(tokenizer, "a\udcff")) == b"a\xff"  # a byte that is not UTF-8
+    assert b"".join(token.bytes for token in tokens_of(tokenizer, "a\ud800")) == "a\ufffd".encode()

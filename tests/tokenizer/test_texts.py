@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,3 +151,11 @@ def test_no_piece_is_cut_in_two(text: str, start: int, name: str) -> None:
         pattern = Pattern.named(name)
         assert max(start, 1) <= place < len(text)
         assert pieces_of(pattern, [text[:place], text[place:]]) == list(pattern.pieces(text))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is closed to this user")
+def test_a_folder_that_may_not_be_read_is_no_surprise(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed").chmod(0)
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_texts([tmp_path]))

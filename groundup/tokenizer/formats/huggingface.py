@@ -64,6 +64,8 @@ def kind_of(content: Mapping[str, Any]) -> Kind:
     found = model.get("type") or ("Unigram" if isinstance(vocab, list) else "BPE" if "merges" in model else None)
     bytewise = "ByteLevel" in [step.get("type") for step in _cutting(content)]
     if found == "BPE":
+        if not bytewise and not isinstance(model.get("unk_token"), str):
+            raise DataError("its pre_tokenizer has no ByteLevel, without which only SentencePiece's BPE is supported")
         return "byte-level" if bytewise else "sentencepiece"
     if found == "Unigram":
         return "unigram" if bytewise else "sentencepiece"
