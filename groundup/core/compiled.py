@@ -61,7 +61,7 @@ def available() -> bool:
 class Kernel:
     """One compiled function, made or loaded at its first call.
 
-    ``Kernel("groundup.tokenizer.kernels.scan:gpt2", "i64", "u8*", "i64")`` is the function ``gpt2`` of that module
+    ``Kernel("package.kernels.module:name", "i64", "u8*", "i64")`` is the function ``name`` of that module
     with its return type and its argument types: ``i64``, ``u64``, or a pointer ``u8*``, ``i32*``, ``u32*``,
     ``i64*``, ``u64*``. A pointer is passed as a contiguous NumPy array (which must outlive the call), as ``bytes``
     for ``u8*``, as ``ctypes.c_void_p`` (see ``pointer``), or as None. Calls release the GIL.

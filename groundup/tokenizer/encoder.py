@@ -7,7 +7,7 @@ bounded: a full workspace forgets everything but the vocabulary and goes on.
 import ctypes
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -22,12 +22,14 @@ from groundup.tokenizer.unicode import classes
 from groundup.tokenizer.vocabulary import Vocabulary
 
 Ids = npt.NDArray[np.uint32]
+#: Of a portion: its ids, how many each of its texts has, and which of them begin a text.
+_Result = tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 #: Pieces remembered besides the vocabulary; and the bytes of those longer than 15; and the ids of those of more than 4.
 PIECES, KEY_BYTES, STORED_IDS = 1 << 18, 1 << 23, 1 << 21
-#: Longer pieces are merged in windows of so many bytes; 40 bytes of memory for each.
+#: Longer pieces are merged in windows of so many bytes; 48 bytes of memory for each.
 WINDOW = 1 << 12
-#: Words of 64 bits that tell most pairs that do not merge.
+#: Words of 64 bits that tell most pairs that do not merge; ``pair_of`` in the kernel counts on this number.
 FILTER_WORDS = 1 << 14
 #: The scanner is this many pieces ahead of the encoder.
 BLOCK = 256
@@ -39,8 +41,8 @@ SHORT_TEXT = 1 << 12
 PORTION = 1 << 20
 
 _LONG = 255
-_WRITTEN, _REASON, _DOCUMENT, _PLACE = 3, 4, 5, 6
-_CACHE_FULL, _PIECE_TOO_LONG = 1, 2
+_WRITTEN, _REASON = 3, 4
+_DONE, _CACHE_FULL = 0, 1
 
 _MERGING = ("u32*", "u32*", "u64*", "u64", "i32*", "i64*")
 _MEMORY = ("u64*", "u64", "u8*", "u32*", "i64*", "i64*", "u64*", "u32*", "u32*", "i64", "i32*", "i32*", "i32*")
@@ -127,17 +129,11 @@ class Encoder:
     def encode_batch(self, texts: Iterable[bytes], threads: int = 1) -> Encoded:
         """Ids of many texts; ``threads`` of them work at once."""
         portions = _portions(texts, PORTION, split=threads > 1 and self._call is not None)
-        pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        try:
-            results = pool.map(self._work, portions) if pool else map(self._work, portions)
-            ids, counts, begins = [], [], []
-            for portion_ids, portion_counts, portion_begins in results:
-                ids.append(portion_ids)
-                counts.append(portion_counts)
-                begins.append(portion_begins)
-        finally:
-            if pool:
-                pool.shutdown(cancel_futures=True)
+        ids, counts, begins = [], [], []
+        for portion_ids, portion_counts, portion_begins in self._results(portions, threads):
+            ids.append(portion_ids)
+            counts.append(portion_counts)
+            begins.append(portion_begins)
         if not ids:
             return Encoded(np.empty(0, np.uint32), np.zeros(1, np.int64))
         ends = np.cumsum(np.concatenate(counts))
@@ -145,7 +141,24 @@ class Encoder:
         offsets = np.append(np.concatenate([[0], ends[:-1]])[first], ends[-1])
         return Encoded(np.concatenate(ids) if len(ids) > 1 else ids[0], offsets)
 
-    def _work(self, portion: "_Portion") -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def _results(self, portions: Iterable["_Portion"], threads: int) -> Iterator["_Result"]:
+        """What becomes of each portion, in order; no more of them are read than there is work for."""
+        if threads == 1:
+            yield from map(self._work, portions)
+            return
+        waiting = deque[Future[_Result]]()
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for portion in portions:
+                waiting.append(pool.submit(self._work, portion))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _work(self, portion: "_Portion") -> "_Result":
         ids, bounds = self._portion(portion.padded, int(portion.bounds[-1]), portion.bounds)
         return ids, np.diff(bounds), portion.begins
 
@@ -157,10 +170,9 @@ class Encoder:
             workspace = self._idle.pop()
         except IndexError:
             workspace = _Workspace(self)
-        try:
-            return workspace.encode(padded, size, bounds)
-        finally:
-            self._idle.append(workspace)
+        result = workspace.encode(padded, size, bounds)
+        self._idle.append(workspace)  # one that was interrupted may be half made, and is never used again
+        return result
 
 
 class _Workspace:
@@ -251,7 +263,7 @@ class _Workspace:
                 padded, texts, len(bounds) - 1, *encoder._rules, self._ends_pointer, BLOCK,
                 *encoder._merging, *self._fixed, ids, *self._merging, ends,
             )  # fmt: skip
-            if self._state[_REASON] == 0:
+            if self._state[_REASON] == _DONE:
                 break
             self._remedy()
 
@@ -282,7 +294,7 @@ class _Workspace:
 
     def _remedy(self) -> None:
         """Make the room that the kernel lacked."""
-        if self._state[_REASON] == 1:
+        if self._state[_REASON] == _CACHE_FULL:
             self._forget()
         else:
             self._make_room(2 * self._room)

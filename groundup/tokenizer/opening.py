@@ -32,7 +32,7 @@ from groundup.tokenizer.vocabularies import ALIASES, RANK_FILES, VOCABULARIES, K
 from groundup.tokenizer.vocabulary import Vocabulary
 
 #: Changes whenever what is kept changes, or how files are read.
-KEPT_FORMAT = 1
+KEPT_FORMAT = 2
 #: Smaller files are read as fast as what would be kept of them.
 WORTH_KEEPING = 1 << 18
 

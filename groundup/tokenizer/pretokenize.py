@@ -164,6 +164,8 @@ class Pattern:
         """
         changed = digits is not None or whitespace != "runs"
         if name not in NAMED:
+            if not name or name.isidentifier():  # would cut nowhere
+                raise UsageError(f"unknown pattern {name!r}; use {', '.join(NAMED)}, or a regular expression")
             if changed:
                 raise UsageError("digits and whitespace change a named pattern; write them into your own expression")
             pattern = cls((name,))

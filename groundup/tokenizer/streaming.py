@@ -145,9 +145,11 @@ def _from_npy(stream: BinaryIO, name: str, size: int) -> Iterator[Ids]:
 
 def _from_text(start: bytes, stream: BinaryIO, name: str, size: int) -> Iterator[Ids]:
     held, done = start, 0
+    open_lists = start.count(b"[") - start.count(b"]")
     more = b" "
     while more:
         more = stream.read(size)
+        open_lists += more.count(b"[") - more.count(b"]")
         text = (held + more).translate(_separators)
         cut = text.rfind(b" ") + 1 if more else len(text)  # the last word may go on
         if wrong := _no_id.search(text):
@@ -157,3 +159,5 @@ def _from_text(start: bytes, stream: BinaryIO, name: str, size: int) -> Iterator
         if words := text[:cut].split():
             yield np.array(words).astype(np.int64)
         held, done = text[cut:], done + len(words)
+    if open_lists > 0:
+        raise DataError(f"{name} is truncated: {open_lists} of its lists never end")

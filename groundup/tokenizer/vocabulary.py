@@ -23,8 +23,10 @@ Pair = tuple[int, int]
 #: No token may be longer than this many bytes: a guard against hostile files.
 LONGEST_TOKEN = 1 << 11
 #: Ids are below this. The largest vocabularies in use have a quarter of a million; the compiled encoder packs an id
-#: into 20 bits.
-MOST_TOKENS = 1 << 20
+#: into 20 bits, of which it keeps the highest number for "no token".
+MOST_TOKENS = (1 << 20) - 1
+#: A longer token must be what merges build: longer pieces are not looked up as a whole.
+LONGEST_WHOLE_PIECE = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,8 @@ class Vocabulary:
 
         Raises:
             DataError: two ids have the same bytes, a byte has no id, a merge names an unknown id, makes what is
-                no token or comes twice, a special token has the id of another token or of another special one.
+                no token or comes twice, a whole piece is too long, a special token has the id of another token or
+                of another special one.
         """
         size = max([len(tokens) - 1, *special_tokens.values()], default=-1) + 1
         if size > MOST_TOKENS:
@@ -101,6 +104,13 @@ class Vocabulary:
             made[rank] = left, right, new
         if not possible:
             made = made[_reached(made, tokens)]
+        built = set(made[:, 2].tolist())
+        for token_id, token in enumerate(tokens if whole_pieces else ()):
+            if len(token) > LONGEST_WHOLE_PIECE and token_id not in built:
+                raise DataError(
+                    f"token {token_id} has {len(token)} bytes and no merges that build it; "
+                    f"at most {LONGEST_WHOLE_PIECE} are supported then"
+                )
         lengths = np.zeros(size + 1, np.int64)
         lengths[1 : len(tokens) + 1] = [len(token) for token in tokens]
         return cls(

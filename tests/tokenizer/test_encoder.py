@@ -1,11 +1,14 @@
 """The compiled encoder gives what the plain Python gives, whatever the vocabulary, the text and the threads."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.core import compiled
+from groundup.core.errors import DataError
 from groundup.tokenizer import encoder as encoder_module
 from groundup.tokenizer.bpe import BytePairTokenizer, Merger
 from groundup.tokenizer.encoder import Encoder
@@ -138,3 +141,25 @@ def test_a_merge_that_can_never_happen_makes_no_token() -> None:
     tokens = [*(bytes([byte]) for byte in range(256)), b"bbb", b"abbb"]
     learnt = Vocabulary.make(tokens, [(97, 256)], {})
     assert Encoder(learnt).encode(b"abbb").tolist() == Merger(learnt).encode(b"abbb").tolist() == list(b"abbb")
+
+
+def test_a_whole_piece_that_is_too_long_to_look_up_is_refused() -> None:
+    tokens = [*(bytes([byte]) for byte in range(256)), b"x" * 256]
+    with pytest.raises(DataError, match="256 bytes and no merges"):
+        Vocabulary.make(tokens, [], {}, whole_pieces=True)
+
+
+def test_threads_read_no_more_than_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_module, "PORTION", 1)
+    fast = Encoder(vocabulary())
+    made = []
+
+    def texts() -> Iterator[bytes]:
+        for number in range(100):
+            made.append(number)
+            yield b"text"
+
+    results = fast._results(encoder_module._portions(texts(), 1, split=False), 2)
+    next(results)
+    assert len(made) < 20
+    assert len(list(results)) == 99

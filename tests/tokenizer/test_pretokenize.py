@@ -62,6 +62,12 @@ def test_an_expression_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
         list(Pattern.named(r"(?:a|aa)+$").pieces("a" * 60 + "b"))
 
 
+@pytest.mark.parametrize("name", ["gpt3", ""])
+def test_a_name_that_is_unknown_is_no_expression(name: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown pattern .*gpt2"):
+        Pattern.named(name)
+
+
 def test_what_an_expression_leaves_out_is_a_piece_too() -> None:
     assert list(Pattern.named(r"\d+").pieces("ab12cd")) == ["ab", "12", "cd"]
     assert list(Pattern.named(r"x*").pieces("axb")) == ["a", "x", "b"]

@@ -143,3 +143,8 @@ def test_an_array_of_objects_is_never_unpickled() -> None:
     file.seek(0)
     with pytest.raises(DataError, match="object"):
         list(read_ids(file, "ids", 900))
+
+
+def test_a_list_that_never_ends_is_refused() -> None:
+    with pytest.raises(DataError, match="truncated"):
+        list(read_ids(io.BytesIO(b"[1, 2, [3"), "ids", 300))

@@ -292,6 +292,8 @@ def merge_any(
         )
         if count > 0:
             one, two = out[at + count - 1], out[at + count]
+            if lengths[one] + lengths[two] > room:
+                return -1
             tokens = merge_long(
                 text, place - lengths[one], lengths[one] + lengths[two], byte_pairs, pairs, mask, merges,
                 out, at + count + found, room, work, heap, queues,

@@ -132,11 +132,6 @@ def run_without(text, place, end, classes, unwanted):
 
 
 @njit
-def is_small(byte, letter, kind):
-    return byte == letter or (kind > 0 and byte == letter - 32)
-
-
-@njit
 def contraction(text, place, end, kind):
     """Where ``'s 't 're 've 'm 'll 'd`` at ``place``, an apostrophe, ends; ``place`` itself if there is none."""
     if place + 1 >= end or kind == NO_CONTRACTIONS:
@@ -321,7 +316,11 @@ def up_to(place):
 
 @njit(forceinline=True)
 def scan_as(shape, text, start, end, classes, digits, contractions, whitespace, ends, most):
-    """``scan`` for one shape.
+    """Write the ends of the next pieces of ``text[start:end]`` to ``ends``, at most ``most`` (64 or more); return how
+    many.
+
+    ``end`` is the end of the text: what follows decides about white space before it. Up to 72 bytes behind it are
+    read, and may be anything.
 
     ASCII is seen 64 bytes at a time, as one word of bits for each class, and the pattern becomes a formula for the
     bits at which pieces begin: all pieces in the window are found at once, without a branch that the processor
@@ -442,17 +441,3 @@ def scan_cl100k(text, start, end, classes, digits, contractions, whitespace, end
 @njit
 def scan_o200k(text, start, end, classes, digits, contractions, whitespace, ends, most):
     return scan_as(O200K, text, start, end, classes, digits, contractions, whitespace, ends, most)
-
-
-@njit
-def scan(text, start, end, classes, shape, digits, contractions, whitespace, ends, most):
-    """Write the ends of the next pieces of ``text[start:end]`` to ``ends``, at most ``most``; return how many.
-
-    ``end`` is the end of the text: what follows decides about white space before it. Up to 72 bytes behind it are
-    read, and may be anything.
-    """
-    if shape == GPT2:
-        return scan_gpt2(text, start, end, classes, digits, contractions, whitespace, ends, most)
-    if shape == CL100K:
-        return scan_cl100k(text, start, end, classes, digits, contractions, whitespace, ends, most)
-    return scan_o200k(text, start, end, classes, digits, contractions, whitespace, ends, most)
