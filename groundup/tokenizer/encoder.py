@@ -33,8 +33,6 @@ WINDOW = 1 << 12
 FILTER_WORDS = 1 << 14
 #: The scanner is this many pieces ahead of the encoder.
 BLOCK = 256
-
-
 #: Texts of up to so many bytes are encoded in memory that is ready.
 SHORT_TEXT = 1 << 12
 #: Texts are handed to threads in portions of about so many bytes.

@@ -120,67 +120,57 @@ def has_room(pieces, size, state):
     return state[PIECES] + pieces <= state[MOST_PIECES] and state[KEY_WORDS] + state[WANTED] <= state[MOST_KEY_WORDS]
 
 
-@njit(forceinline=True)
-def count_as(
-    shape, text, bounds, documents, classes, digits, contractions, whitespace,
-    ends, lows, highs, slots, mask, keys, state,
-):  # fmt: skip
-    """Count the pieces of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``.
+def counter_of(shape):
+    """The kernel for one shape of pattern, which the compiler then knows."""
 
-    Returns whether the table needs room; the next call goes on where this one stopped. ``ends``, ``lows`` and
-    ``highs`` have room for ``BATCH``. Bytes behind the text are read, by ``scan`` the most.
-    """
-    while state[DOCUMENT] < documents:
-        end = bounds[state[DOCUMENT] + 1]
-        place = max(state[PLACE], bounds[state[DOCUMENT]])
-        while place < end:
-            found = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, BATCH)
-            if not has_room(found, ends[found - 1] - place, state):
-                state[PLACE] = place
-                return FULL
-            start = place
-            for i in range(found):
-                low, high = key_of(text, start, ends[i] - start)
-                prefetch(slots, first_slot(low, high, mask) * WORDS)
-                lows[i] = low
-                highs[i] = high
-                start = ends[i]
-            for i in range(found):
-                low, high = lows[i], highs[i]
-                add(text, place, ends[i] - place, low, high, first_slot(low, high, mask), 1, slots, mask, keys, state)
-                place = ends[i]
-        state[DOCUMENT] += 1
-    return DONE
-
-
-@njit
-def count_gpt2(
-    text, bounds, documents, classes, digits, contractions, whitespace, ends, lows, highs, slots, mask, keys, state
-):
-    return count_as(
-        GPT2, text, bounds, documents, classes, digits, contractions, whitespace,
+    @njit
+    def count(
+        text, bounds, documents, classes, digits, contractions, whitespace,
         ends, lows, highs, slots, mask, keys, state,
-    )  # fmt: skip
+    ):  # fmt: skip
+        """Count the pieces of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``.
+
+        Returns whether the table needs room; the next call goes on where this one stopped. ``ends``, ``lows`` and
+        ``highs`` have room for ``BATCH``. Bytes behind the text are read, by ``scan`` the most.
+        """
+        while state[DOCUMENT] < documents:
+            end = bounds[state[DOCUMENT] + 1]
+            place = max(state[PLACE], bounds[state[DOCUMENT]])
+            while place < end:
+                found = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, BATCH)
+                if not has_room(found, ends[found - 1] - place, state):
+                    state[PLACE] = place
+                    return FULL
+                start = place
+                for i in range(found):
+                    low, high = key_of(text, start, ends[i] - start)
+                    prefetch(slots, first_slot(low, high, mask) * WORDS)
+                    lows[i] = low
+                    highs[i] = high
+                    start = ends[i]
+                for i in range(found):
+                    low, high = lows[i], highs[i]
+                    add(
+                        text,
+                        place,
+                        ends[i] - place,
+                        low,
+                        high,
+                        first_slot(low, high, mask),
+                        1,
+                        slots,
+                        mask,
+                        keys,
+                        state,
+                    )
+                    place = ends[i]
+            state[DOCUMENT] += 1
+        return DONE
+
+    return count
 
 
-@njit
-def count_cl100k(
-    text, bounds, documents, classes, digits, contractions, whitespace, ends, lows, highs, slots, mask, keys, state
-):
-    return count_as(
-        CL100K, text, bounds, documents, classes, digits, contractions, whitespace,
-        ends, lows, highs, slots, mask, keys, state,
-    )  # fmt: skip
-
-
-@njit
-def count_o200k(
-    text, bounds, documents, classes, digits, contractions, whitespace, ends, lows, highs, slots, mask, keys, state
-):
-    return count_as(
-        O200K, text, bounds, documents, classes, digits, contractions, whitespace,
-        ends, lows, highs, slots, mask, keys, state,
-    )  # fmt: skip
+count_gpt2, count_cl100k, count_o200k = (counter_of(shape) for shape in (GPT2, CL100K, O200K))
 
 
 @njit

@@ -478,73 +478,42 @@ def encode_pieces(
     return done
 
 
-@njit(forceinline=True)
-def encode_as(
-    shape, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
-    out_bounds,
-):  # fmt: skip
-    """Write the ids of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``, to ``out``.
+def encoder_of(shape):
+    """The kernel for one shape of pattern, which the compiler then knows."""
 
-    ``out_bounds[i + 1]`` becomes the number of ids up to the end of document ``i``. It begins at the document and the
-    place in ``state``, and ends there too: before the end for the reason in ``state``, at a piece that the caller
-    has to make room for.
-    """
-    state[REASON] = DONE
-    while state[DOCUMENT] < documents:
-        place = state[PLACE]
-        end = bounds[state[DOCUMENT] + 1]
-        while place < end:
-            count = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, block)
-            done = encode_pieces(
-                text, place, ends, count, ids, byte_pairs, pairs, pair_mask, merges, lengths,
-                table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
-            )  # fmt: skip
-            if done > 0:
-                place = ends[done - 1]
-            if done < count:
-                state[PLACE] = place
-                return 0
-        state[DOCUMENT] += 1
-        out_bounds[state[DOCUMENT]] = state[WRITTEN]
-        state[PLACE] = end
-    return 0
-
-
-@njit
-def encode_gpt2(
-    text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
-    out_bounds,
-):  # fmt: skip
-    return encode_as(
-        GPT2, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
-        pairs, pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
+    @njit
+    def encode(
+        text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
+        pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
         queues, out_bounds,
-    )  # fmt: skip
+    ):  # fmt: skip
+        """Write the ids of documents, of which ``i`` is ``text[bounds[i]:bounds[i + 1]]``, to ``out``.
+
+        ``out_bounds[i + 1]`` becomes the number of ids up to the end of document ``i``. It begins at the document and
+        the place in ``state``, and ends there too: before the end for the reason in ``state``, at a piece that the
+        caller has to make room for.
+        """
+        state[REASON] = DONE
+        while state[DOCUMENT] < documents:
+            place = state[PLACE]
+            end = bounds[state[DOCUMENT] + 1]
+            while place < end:
+                count = scan_as(shape, text, place, end, classes, digits, contractions, whitespace, ends, block)
+                done = encode_pieces(
+                    text, place, ends, count, ids, byte_pairs, pairs, pair_mask, merges, lengths,
+                    table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
+                )  # fmt: skip
+                if done > 0:
+                    place = ends[done - 1]
+                if done < count:
+                    state[PLACE] = place
+                    return 0
+            state[DOCUMENT] += 1
+            out_bounds[state[DOCUMENT]] = state[WRITTEN]
+            state[PLACE] = end
+        return 0
+
+    return encode
 
 
-@njit
-def encode_cl100k(
-    text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
-    out_bounds,
-):  # fmt: skip
-    return encode_as(
-        CL100K, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
-        pairs, pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
-        queues, out_bounds,
-    )  # fmt: skip
-
-
-@njit
-def encode_o200k(
-    text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs, pairs,
-    pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap, queues,
-    out_bounds,
-):  # fmt: skip
-    return encode_as(
-        O200K, text, bounds, documents, classes, digits, contractions, whitespace, ends, block, ids, byte_pairs,
-        pairs, pair_mask, merges, lengths, table, mask, keys, stored, state, limits, found, out, best, room, work, heap,
-        queues, out_bounds,
-    )  # fmt: skip
+encode_gpt2, encode_cl100k, encode_o200k = (encoder_of(shape) for shape in (GPT2, CL100K, O200K))
