@@ -8,7 +8,7 @@ gives the same ids elsewhere, and that shows how.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
@@ -20,46 +20,22 @@ import regex
 
 from groundup.core import compiled, files
 from groundup.core.errors import ArtifactError, DataError, UsageError
+from groundup.tokenizer.byte_level import ByteLevelTokenizer, own_vocabulary, room_in
 from groundup.tokenizer.counting import MOST_THREADS
 from groundup.tokenizer.encoder import Encoded, Encoder, Ids
 from groundup.tokenizer.formats import huggingface
-from groundup.tokenizer.formats.definition import Definition
 from groundup.tokenizer.pretokenize import Pattern, utf8
-from groundup.tokenizer.protocol import SPECIAL_TOKENS
 from groundup.tokenizer.trainer import learn
 from groundup.tokenizer.vocabulary import Pair, Vocabulary
 
-FILE_NAME = "tokenizer.json"
-#: The smallest vocabulary there can be: every byte and every special token.
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 #: The ids of this many distinct pieces are remembered: text repeats itself.
 CACHE_PIECES = 1 << 16
 #: Longer pieces are seldom met twice and would fill the memory.
 CACHED_CHARACTERS = 64
 
 
-def merges_for(vocab_size: int) -> int:
-    """How many merges fill a vocabulary of ``vocab_size`` ids.
-
-    Raises:
-        UsageError: the bytes and the special tokens alone are more.
-    """
-    if vocab_size < SMALLEST_VOCABULARY:
-        raise UsageError(
-            f"vocab_size {vocab_size} is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
-            f"need at least {SMALLEST_VOCABULARY}"
-        )
-    return vocab_size - SMALLEST_VOCABULARY
-
-
-class BytePairTokenizer:
+class BytePairTokenizer(ByteLevelTokenizer):
     """Byte-level BPE. Any text and any bytes encode, and decode to themselves."""
-
-    unknown_id: None = None
-    """There is no unknown text."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
 
     @classmethod
     def from_merges(cls, merges: Sequence[Pair], pattern: Pattern | None = None) -> "BytePairTokenizer":
@@ -67,8 +43,7 @@ class BytePairTokenizer:
         tokens = [bytes([byte]) for byte in range(256)]
         for left, right in merges:
             tokens.append(tokens[left] + tokens[right])
-        special = {name: token_id for token_id, name in enumerate(SPECIAL_TOKENS, start=len(tokens))}
-        return cls(Vocabulary.make(tokens, merges, special, pattern, possible=True))
+        return cls(own_vocabulary(tokens[256:], merges, pattern))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, pattern: Pattern | None = None) -> "BytePairTokenizer":
@@ -81,34 +56,15 @@ class BytePairTokenizer:
             UsageError: ``vocab_size`` has no room for the bytes and the special tokens.
         """
         pattern = pattern or Pattern()
-        return cls.from_merges(learn(texts, merges_for(vocab_size), pattern).merges, pattern)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return len(self.vocabulary)
-
-    @property
-    def special_tokens(self) -> Mapping[str, int]:
-        """Name → id of the special tokens."""
-        return self.vocabulary.special_tokens
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of all that decides an id."""
-        return self.vocabulary.fingerprint
+        return cls.from_merges(learn(texts, room_in(vocab_size), pattern).merges, pattern)
 
     @property
     def merges(self) -> list[Pair]:
         """The pairs of ids that merge, in order of rank."""
         return [(left, right) for left, right, _ in self.vocabulary.merges.tolist()]
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ``text``. Surrogates, which are no characters, are resolved by ``well_formed``."""
-        return self._encode(utf8(text)).tolist()
-
     def encode_array(self, text: str) -> Ids:
-        """The same as an array; shape (tokens,)."""
+        """Ids of ``text`` as an array; shape (tokens,)."""
         return self._encode(utf8(text))
 
     def encode_bytes(self, data: bytes) -> list[int]:
@@ -152,36 +108,6 @@ class BytePairTokenizer:
         for part in regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text):
             ids += [self.special_tokens[part]] if part in allowed else self.encode(part)
         return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``; special ids are silent, bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Bytes of ``ids``, exactly; special ids are silent.
-
-        Raises:
-            DataError: an id outside the vocabulary.
-        """
-        try:
-            # A negative id would count from the end.
-            if len(ids) == 0 or min(ids) >= 0:
-                return b"".join(map(self.vocabulary.tokens.__getitem__, ids))
-        except IndexError:
-            pass
-        return b"".join(map(self.token_bytes, ids))  # tells which one
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The bytes one id stands for; empty for a special id.
-
-        Raises:
-            DataError: an id outside the vocabulary.
-        """
-        return self.vocabulary.token(token_id)
-
-    def save(self, folder: Path) -> None:
-        """Write ``folder/tokenizer.json``, which Hugging Face's ``tokenizers`` reads too."""
-        files.write_json(folder / FILE_NAME, huggingface.write(Definition(self.vocabulary)))
 
     @cached_property
     def _encoder(self) -> Encoder | None:
@@ -265,7 +191,7 @@ def load(folder: Path) -> BytePairTokenizer:
     Raises:
         ArtifactError: the file is missing, damaged, or another kind of tokenizer.
     """
-    path = folder / FILE_NAME
+    path = folder / huggingface.FILE_NAME
     content = files.read_json(path)
     try:
         if not isinstance(content, dict):
@@ -275,7 +201,7 @@ def load(folder: Path) -> BytePairTokenizer:
             [(left, right) for left, right, _ in vocabulary.merges.tolist()], vocabulary.pattern
         )
         # Whatever else the file says must be what the merges imply: one comparison checks it all.
-        intact = huggingface.write(Definition(tokenizer.vocabulary)) == content
+        intact = tokenizer.to_json() == content
     except (DataError, UsageError, IndexError):  # a merge of what no merge has made yet
         intact = False
     if not intact:

@@ -16,7 +16,8 @@ from groundup.core.errors import ArtifactError, DataError, GroundupError, UsageE
 from groundup.core.progress import Progress, say
 from groundup.core.seeding import python_rng
 from groundup.tokenizer.autosize import Body, propose
-from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
+from groundup.tokenizer.bpe import BytePairTokenizer
+from groundup.tokenizer.byte_level import room_in
 from groundup.tokenizer.pretokenize import Pattern, Whitespace, well_formed
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.trainer import learn
@@ -52,7 +53,7 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         if self.vocab_size != "auto":
-            merges_for(self.vocab_size)
+            room_in(self.vocab_size)
         assert self.splitting
         if self.sample_bytes < 1:
             raise UsageError(f"sample_bytes must be at least 1, not {self.sample_bytes}")
@@ -152,12 +153,12 @@ def _learn(
 ) -> tuple[list[Pair], list[str]]:
     """The merges, and the reasons for their number where the size is ``auto``."""
     if config.vocab_size != "auto":
-        return learn(texts, merges_for(config.vocab_size), config.splitting).merges, []
+        return learn(texts, room_in(config.vocab_size), config.splitting).merges, []
     corpus_bytes = sum(len(text.encode()) for text in _documents(train))
     # The first merges of a larger vocabulary are those of a smaller one.
-    sample = learn(texts, merges_for(2 * propose(corpus_bytes, body).vocab_size), config.splitting)
+    sample = learn(texts, room_in(2 * propose(corpus_bytes, body).vocab_size), config.splitting)
     proposal = propose(corpus_bytes, body, sample)
-    return sample.merges[: merges_for(proposal.vocab_size)], proposal.why
+    return sample.merges[: room_in(proposal.vocab_size)], proposal.why
 
 
 def measure(tokenizer: BytePairTokenizer, texts: Iterable[str], name: Path) -> Compression:

@@ -18,18 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from groundup.core import files
-from groundup.core.errors import DataError, UsageError
+from groundup.core.errors import DataError
+from groundup.tokenizer.byte_level import ByteLevelTokenizer, own_vocabulary, room_in
 from groundup.tokenizer.formats import huggingface
-from groundup.tokenizer.formats.definition import Definition, reading
+from groundup.tokenizer.formats.definition import reading
 from groundup.tokenizer.pretokenize import Pattern, well_formed
-from groundup.tokenizer.protocol import SPECIAL_TOKENS
 from groundup.tokenizer.unicode import CODE_POINTS
-from groundup.tokenizer.vocabulary import Vocabulary
 
 #: Every character is a piece.
 PATTERN = Pattern((r"[\s\S]",))
-#: The smallest vocabulary there can be: every byte and every special token.
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
 class _Ids(dict[str, tuple[int, ...]]):
@@ -39,7 +36,7 @@ class _Ids(dict[str, tuple[int, ...]]):
         return tuple(character.encode("utf-8", "surrogateescape"))
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(ByteLevelTokenizer):
     """Characters, and bytes for those that the training text did not have."""
 
     def __init__(self, characters: Sequence[str]) -> None:
@@ -51,10 +48,8 @@ class CharacterTokenizer:
         for character in characters:
             if len(character) != 1 or character.isascii() or "\ud800" <= character <= "\udfff":
                 raise DataError(f"{character[:40]!r} is no single character beyond ASCII")
-        tokens = [bytes([byte]) for byte in range(256)] + [character.encode("utf-8") for character in characters]
-        special_tokens = {name: token_id for token_id, name in enumerate(SPECIAL_TOKENS, len(tokens))}
-        self.vocabulary = Vocabulary.make(tokens, [], special_tokens, PATTERN, whole_pieces=True)
-        self.special_tokens: Mapping[str, int] = self.vocabulary.special_tokens
+        encoded = [character.encode("utf-8") for character in characters]
+        super().__init__(own_vocabulary(encoded, [], PATTERN, whole_pieces=True))
         self._ids = _Ids({character: (token_id,) for token_id, character in enumerate(characters, 256)})
 
     @classmethod
@@ -68,11 +63,7 @@ class CharacterTokenizer:
             UsageError: ``vocab_size`` has no room for the bytes and the special tokens.
             DataError: the texts are empty.
         """
-        if vocab_size is not None and vocab_size < SMALLEST_VOCABULARY:
-            raise UsageError(
-                f"vocab_size {vocab_size} is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
-                f"need at least {SMALLEST_VOCABULARY}"
-            )
+        room = None if vocab_size is None else room_in(vocab_size)
         counts = Counter[str]()
         for text in texts:
             counts.update(well_formed(text))
@@ -80,21 +71,7 @@ class CharacterTokenizer:
             raise DataError("the texts are empty, so no characters can be learnt from them; give some text")
         others = [character for character in counts if not character.isascii()]
         ranked = sorted(others, key=lambda character: (-counts[character], character))
-        return cls(ranked[: None if vocab_size is None else vocab_size - SMALLEST_VOCABULARY])
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return len(self.vocabulary)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of the characters and the special tokens: all that decides an id."""
-        return self.vocabulary.fingerprint
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of ``text``. Surrogates, which are no characters, are resolved by ``well_formed``."""
-        return self._encode(well_formed(text))
+        return cls(ranked[:room])
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Ids of each text."""
@@ -102,37 +79,7 @@ class CharacterTokenizer:
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids of any bytes, which ``decode_bytes`` gives back; those of the text where it is UTF-8."""
-        return self._encode(data.decode("utf-8", "surrogateescape"))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``; special ids are silent, bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Bytes of ``ids``, exactly; special ids are silent.
-
-        Raises:
-            DataError: an id outside the vocabulary.
-        """
-        return b"".join(map(self.token_bytes, ids))
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The bytes one id stands for; empty for a special id.
-
-        Raises:
-            DataError: an id outside the vocabulary.
-        """
-        return self.vocabulary.token(token_id)
-
-    def save(self, folder: Path) -> None:
-        """Write ``folder/tokenizer.json``, which Hugging Face's ``tokenizers`` reads too."""
-        files.write_json(folder / huggingface.FILE_NAME, self.to_json())
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of ``tokenizer.json``."""
-        return huggingface.write(Definition(self.vocabulary))
-
-    def _encode(self, text: str) -> list[int]:
+        text = data.decode("utf-8", "surrogateescape")
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         found = self._table[codes]
         if found.min(initial=0) >= 0:

@@ -21,7 +21,8 @@ from groundup.core.errors import DataError, UsageError
 from groundup.core.files import storage_errors
 from groundup.core.progress import Progress, say
 from groundup.tokenizer.autosize import Body, propose
-from groundup.tokenizer.bpe import BytePairTokenizer, merges_for
+from groundup.tokenizer.bpe import BytePairTokenizer
+from groundup.tokenizer.byte_level import room_in
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.formats.huggingface import FILE_NAME
 from groundup.tokenizer.formats.prepared import PreparedTokenizer
@@ -181,7 +182,7 @@ def train(words: list[str]) -> int:
     tokenizer: Tokenizer
     if options.algorithm == "bpe":
         state = out / "state"
-        learnt = learn(texts, merges_for(size), pattern, threads=options.threads, memory=_bytes(options.memory),
+        learnt = learn(texts, room_in(size), pattern, threads=options.threads, memory=_bytes(options.memory),
                        state=state, total_bytes=_total_bytes(options.input))  # fmt: skip
         learnt_from = f"{_count(learnt.bytes, 'byte')} in {_count(learnt.documents, 'text')}"
         say(f"  {learnt_from}; {_count(learnt.pieces, 'different piece')}")
@@ -193,7 +194,7 @@ def train(words: list[str]) -> int:
             for reason in proposal.why:
                 say(f"  {reason}")
             size = proposal.vocab_size
-            merges = merges[: merges_for(size)]  # the first of many are those of a smaller vocabulary
+            merges = merges[: room_in(size)]  # the first of many are those of a smaller vocabulary
         tokenizer = BytePairTokenizer.from_merges(merges, pattern)
         tokenizer.save(out)
         shutil.rmtree(state, ignore_errors=True)

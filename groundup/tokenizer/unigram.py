@@ -21,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from groundup.core import compiled, files
-from groundup.core.errors import DataError, UsageError
+from groundup.core.errors import DataError
 from groundup.core.progress import Progress
+from groundup.tokenizer.byte_level import ByteLevelTokenizer, own_vocabulary, room_in
 from groundup.tokenizer.counting import count
 from groundup.tokenizer.formats import huggingface
-from groundup.tokenizer.formats.definition import Definition, reading
+from groundup.tokenizer.formats.definition import reading
 from groundup.tokenizer.formats.spelling import spell
-from groundup.tokenizer.pretokenize import Pattern, Rules, well_formed
+from groundup.tokenizer.pretokenize import Pattern, Rules
 from groundup.tokenizer.protocol import SPECIAL_TOKENS
 from groundup.tokenizer.scanner import piece_ends
 from groundup.tokenizer.segmenters import plant
@@ -46,8 +47,6 @@ from groundup.tokenizer.vocabulary import Vocabulary
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: The smallest vocabulary there can be: every byte and every special token.
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 #: The pieces of this many distinct words are remembered: text repeats itself.
 CACHED_WORDS, CACHED_CHARACTERS = 1 << 16, 64
 
@@ -283,7 +282,7 @@ def _within(sizes: Integers) -> Integers:
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
-class UnigramTokenizer:
+class UnigramTokenizer(ByteLevelTokenizer):
     """A unigram language model over bytes. Any text and any bytes encode, and decode to themselves."""
 
     def __init__(self, vocabulary: Vocabulary, scores: Sequence[float]) -> None:
@@ -292,11 +291,10 @@ class UnigramTokenizer:
         Raises:
             DataError: a score is missing or no finite number.
         """
-        self.vocabulary = vocabulary
+        super().__init__(vocabulary)
         self.scores = tuple(map(float, scores))
         if not np.all(np.isfinite(self.scores)) or len(self.scores) + len(vocabulary.special_tokens) != len(vocabulary):
             raise DataError(f"{len(self.scores)} scores for {len(vocabulary)} ids, or one that is no finite number")
-        self.special_tokens = vocabulary.special_tokens
         self._ids = {token: token_id for token_id, token in enumerate(vocabulary.tokens) if token}
         self._longest = max(map(len, self._ids))
         self._remembered = lru_cache(CACHED_WORDS)(self._best)
@@ -312,81 +310,39 @@ class UnigramTokenizer:
             UsageError: ``vocab_size`` has no room for the bytes and the special tokens.
             DataError: the texts are empty.
         """
-        if vocab_size < SMALLEST_VOCABULARY:
-            raise UsageError(
-                f"vocab_size {vocab_size} is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
-                f"need at least {SMALLEST_VOCABULARY}"
-            )
+        room_in(vocab_size)  # refuses what is too small
         pattern = pattern or Pattern()
         words = count(texts, pattern).pieces.counter()
         if not words:
             raise DataError("the texts are empty, so no pieces can be learnt from them; give some text")
         scores = Trainer(words).train(vocab_size - len(SPECIAL_TOKENS))
         others = sorted((piece for piece in scores if len(piece) > 1), key=lambda piece: (-scores[piece], piece))
-        tokens = [bytes([byte]) for byte in range(256)] + others
-        special_tokens = {name: token_id for token_id, name in enumerate(SPECIAL_TOKENS, len(tokens))}
-        return cls(Vocabulary.make(tokens, [], special_tokens, pattern), [scores[token] for token in tokens])
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return len(self.vocabulary)
+        vocabulary = own_vocabulary(others, [], pattern)
+        return cls(vocabulary, [scores[token] for token in vocabulary.tokens[: 256 + len(others)]])
 
     @cached_property
     def fingerprint(self) -> str:
         """Hex SHA-256 of the pieces, their scores, the pattern and the special tokens: all that decides an id."""
         return hashlib.sha256(json.dumps([self.vocabulary.fingerprint, self.scores]).encode()).hexdigest()
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ``text``. Surrogates, which are no characters, are resolved by ``well_formed``."""
-        return self._encode(well_formed(text))
-
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Ids of each text."""
         return [self.encode(text) for text in texts]
 
-    def encode_bytes(self, data: bytes) -> list[int]:
-        """Ids of any bytes, which ``decode_bytes`` gives back; those of the text where it is UTF-8."""
-        return self._encode(data.decode("utf-8", "surrogateescape"))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``; special ids are silent, bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Bytes of ``ids``, exactly; special ids are silent.
-
-        Raises:
-            DataError: an id outside the vocabulary.
-        """
-        return b"".join(map(self.token_bytes, ids))
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The bytes one id stands for; empty for a special id.
-
-        Raises:
-            DataError: an id outside the vocabulary.
-        """
-        return self.vocabulary.token(token_id)
-
-    def save(self, folder: Path) -> None:
-        """Write ``folder/tokenizer.json``, which Hugging Face's ``tokenizers`` reads too."""
-        files.write_json(folder / huggingface.FILE_NAME, self.to_json())
-
     def to_json(self) -> dict[str, Any]:
         """The content of ``tokenizer.json``."""
-        content = huggingface.write(Definition(self.vocabulary))
+        content = super().to_json()
         vocab = [[spell(token), score] for token, score in zip(self.vocabulary.tokens, self.scores, strict=False)]
         content["model"] = {"type": "Unigram", "unk_id": None, "vocab": vocab, "byte_fallback": False}
         return content
 
-    def _encode(self, text: str) -> list[int]:
-        """Ids of ``text``, whose lone surrogates stand for bytes that are not UTF-8 (PEP 383)."""
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Ids of any bytes, which ``decode_bytes`` gives back; those of the text where it is UTF-8."""
         pattern = self.vocabulary.pattern
         if pattern.rules and compiled.available():
-            return self._compiled(text.encode("utf-8", "surrogateescape"), pattern.rules)
+            return self._compiled(data, pattern.rules)
         ids: list[int] = []
-        for word in pattern.pieces(text):
+        for word in pattern.pieces(data.decode("utf-8", "surrogateescape")):
             ids += self._remembered(word) if len(word) <= CACHED_CHARACTERS else self._best(word)
         return ids
 

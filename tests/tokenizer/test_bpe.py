@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from groundup.core.errors import DataError, UsageError
 from groundup.tokenizer import bpe_plain
-from groundup.tokenizer.bpe import SMALLEST_VOCABULARY, BytePairTokenizer
+from groundup.tokenizer.bpe import BytePairTokenizer
+from groundup.tokenizer.byte_level import SMALLEST_VOCABULARY
 from groundup.tokenizer.protocol import SPECIAL_TOKENS, Tokenizer
 
 ANY_STRING = st.text(st.characters(exclude_categories=()))

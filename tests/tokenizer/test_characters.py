@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from groundup.core.errors import ArtifactError, DataError, UsageError
 from groundup.tokenizer import characters
-from groundup.tokenizer.characters import SMALLEST_VOCABULARY, CharacterTokenizer
+from groundup.tokenizer.byte_level import SMALLEST_VOCABULARY
+from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.protocol import SPECIAL_TOKENS, Tokenizer
 
 TEXT = "naïve café, über 日本 日本語; née"

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from groundup.core import compiled
 from groundup.core.errors import ArtifactError, DataError, UsageError
 from groundup.tokenizer import unigram, unigram_plain
+from groundup.tokenizer.byte_level import SMALLEST_VOCABULARY
 from groundup.tokenizer.counting import count_pieces
 from groundup.tokenizer.pretokenize import Pattern, pieces
 from groundup.tokenizer.protocol import SPECIAL_TOKENS, Tokenizer
-from groundup.tokenizer.unigram import SMALLEST_VOCABULARY, Trainer, UnigramTokenizer
+from groundup.tokenizer.unigram import Trainer, UnigramTokenizer
 
 TEXT = "the cat sat on the mat, and the other cats that sat there chatted with the rats; naïve café über 日本 日本語 "
 ANY_STRING = st.text(st.characters(exclude_categories=()))
