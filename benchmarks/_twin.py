@@ -29,7 +29,7 @@ def twin(model: Transformer) -> Any:
     import transformers
 
     config = model.config
-    kind = "Qwen3" if config.qk_norm else "Llama"
+    kind = "Qwen3" if config.qk_norm == "head" else "Llama"
     described = getattr(transformers, f"{kind}Config")(
         vocab_size=model.vocab_size,
         hidden_size=config.width,
@@ -40,7 +40,7 @@ def twin(model: Transformer) -> Any:
         head_dim=config.head_size,
         max_position_embeddings=config.context,
         rms_norm_eps=1e-5,
-        rope_theta=config.rope_base,
+        rope_theta=config.positions.base,
         tie_word_embeddings=config.tied,
         bos_token_id=None,
         eos_token_id=None,

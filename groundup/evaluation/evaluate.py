@@ -21,7 +21,7 @@ from groundup.evaluation.intervals import Interval, bootstrap_ratio, paired_boot
 from groundup.evaluation.memorisation import measure_memorisation
 from groundup.evaluation.ngram import KneserNey
 from groundup.inference import Engine, Sampling
-from groundup.model import Transformer
+from groundup.model import Record, Transformer
 from groundup.posttraining.common import Answer, answer, read_material, stage_model
 from groundup.posttraining.dpo import quality
 from groundup.pretraining.build import read_split
@@ -239,11 +239,13 @@ def _attention(model: Transformer, tokenizer: BytePairTokenizer, validation: lis
     """Attention weights over a sentence of the validation split of about 20 tokens."""
     text = _sentence(validation, tokenizer)
     ids = [tokenizer.special_tokens["<|document|>"], *tokenizer.encode(text)]
-    maps = model.attention_maps(torch.tensor([ids]))
+    record = Record(wants_residuals=False, wants_routing=False)
+    with torch.no_grad():
+        model(torch.tensor([ids]), record=record)
     return {
         "text": text,
         "tokens": ["<|document|>", *(tokenizer.decode([token]) for token in ids[1:])],
-        "layers": [[[[round(w, 4) for w in row] for row in head] for head in layer[0].tolist()] for layer in maps],
+        "layers": [[[[round(w, 4) for w in row] for row in head] for head in layer[0].tolist()] for layer in record.attention],
     }
 
 

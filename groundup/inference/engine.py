@@ -317,7 +317,7 @@ class _Batch:
     def free(self, row: int) -> None:
         """Nothing of this row is attended to from now on."""
         assert self.cache is not None
-        self.cache.lengths[row] = 0
+        self.cache.free(row)
 
     def alive(self) -> "_Batch":
         """Only the rows that have not finished."""
@@ -382,8 +382,8 @@ def _prefill_padded(model: Transformer, sequences: list[tuple[int, ...]]) -> tup
         ids[row, : len(sequence)] = sequence
     lengths = torch.tensor([len(sequence) for sequence in sequences], device=weight.device)
     cache = KVCache.empty(model.config, len(sequences), room_for(longest, model), weight)
-    hidden = model.hidden(torch.from_numpy(ids).to(weight.device), cache=cache)
+    hidden = model(torch.from_numpy(ids).to(weight.device), cache=cache, head=False)
     cache.advance(lengths)
     # Only the last position becomes logits: a vocabulary is far wider than the residual stream.
     last = hidden[torch.arange(len(sequences), device=weight.device), lengths - 1]
-    return cache, model.head(model.norm(last)).float()
+    return cache, model.project(last)

@@ -4,8 +4,9 @@ Enters: ids [batch, time]. Leaves: logits [batch, time, vocabulary]. Nothing her
 loss, an optimizer or a process group; those are applied from outside.
 """
 
+from groundup.model.attention import Record
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
 
-__all__ = ["KVCache", "ModelConfig", "Transformer"]
+__all__ = ["KVCache", "ModelConfig", "Record", "Transformer"]

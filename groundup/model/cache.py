@@ -13,19 +13,25 @@ from groundup.model.config import ModelConfig
 
 
 class KVCache:
-    """Keys and values [layers][rows, kv_heads, capacity, head_size] and the rows' lengths [rows]."""
+    """Keys and values [layers][rows, kv_heads, capacity, head_size] and the rows' lengths [rows].
+
+    Latent attention keeps its shared vector in the place of the keys, and the rotated key in the place of the values.
+    """
 
     def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor) -> None:
         self.keys = keys
         self.values = values
         self.lengths = lengths
+        self.longest = int(lengths.max()) if len(lengths) else 0
+        """No row is longer; known without asking the device."""
 
     @classmethod
     def empty(cls, config: ModelConfig, rows: int, capacity: int, like: Tensor) -> "KVCache":
         """An empty cache for ``rows`` sequences of up to ``capacity`` tokens, of ``like``'s dtype and device."""
-        shape = (rows, config.kv_heads, capacity, config.head_size)
-        keys = [like.new_zeros(shape) for _ in range(config.layers)]
-        values = [like.new_zeros(shape) for _ in range(config.layers)]
+        config = config.resolved()
+        key, value = cached_shapes(config)
+        keys = [like.new_zeros(rows, key[0], capacity, key[1]) for _ in range(config.layers)]
+        values = [like.new_zeros(rows, value[0], capacity, value[1]) for _ in range(config.layers)]
         return cls(keys, values, torch.zeros(rows, dtype=torch.long, device=like.device))
 
     @property
@@ -38,7 +44,7 @@ class KVCache:
         return self.lengths[:, None] + torch.arange(time, device=self.lengths.device)
 
     def write(self, layer: int, key: Tensor, value: Tensor, positions: Tensor, end: int) -> tuple[Tensor, Tensor]:
-        """Store new keys and values [rows, kv_heads, time, head_size]; return all of the first ``end`` positions."""
+        """Store new keys and values [rows, kv_heads, time, size]; return all of the first ``end`` positions."""
         rows = torch.arange(key.shape[0], device=key.device)[:, None]
         self.keys[layer][rows, :, positions] = key.transpose(1, 2).to(self.keys[layer].dtype)
         self.values[layer][rows, :, positions] = value.transpose(1, 2).to(self.values[layer].dtype)
@@ -47,6 +53,12 @@ class KVCache:
     def advance(self, counts: Tensor | int) -> None:
         """Declare ``counts`` more tokens of each row as seen. What lies beyond a row's length is ignored."""
         self.lengths = self.lengths + counts
+        self.longest = self.longest + counts if isinstance(counts, int) else int(self.lengths.max())
+
+    def free(self, row: int) -> None:
+        """Forget a row's tokens."""
+        self.lengths[row] = 0
+        self.longest = int(self.lengths.max())
 
     def select(self, rows: Sequence[int]) -> "KVCache":
         """A cache of the given rows, in that order; a row may be repeated."""
@@ -68,3 +80,10 @@ class KVCache:
             [together(a, b) for a, b in zip(self.values, other.values, strict=True)],
             torch.cat([self.lengths, other.lengths]),
         )
+
+
+def cached_shapes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(heads, size) of what a layer keeps per token in the place of the keys, and of the values."""
+    if config.latent.key_rank:
+        return (1, config.latent.key_rank), (1, config.latent.rotary_size)
+    return (config.kv_heads, config.head_size), (config.kv_heads, config.head_size)

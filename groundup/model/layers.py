@@ -1,48 +1,91 @@
-"""The parts of a block that are not attention: normalisation, rotary positions, feed-forward."""
+"""The parts of a block that are neither attention nor experts: norms and the feed-forward layer."""
+
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from groundup.model.config import FEED_FORWARDS, ModelConfig
+
+
+def _relu2(x: Tensor) -> Tensor:
+    """relu(x)² (So et al. 2021, Primer)."""
+    return F.relu(x).square()
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu2": _relu2,
+    "gelu": F.gelu,
+    "gelu-tanh": _gelu_tanh,
+    "silu": F.silu,
+}
+
 
 class RMSNorm(nn.Module):
     """x / rms(x) · scale over the last axis (Zhang & Sennrich 2019), computed in float32."""
 
-    def __init__(self, size: int, epsilon: float = 1e-5) -> None:
+    def __init__(self, size: int, epsilon: float = 1e-5, offset: bool = False) -> None:
         super().__init__()
         self.epsilon = epsilon
-        self.scale = nn.Parameter(torch.ones(size))
+        self.offset = offset
+        self.scale = nn.Parameter(torch.zeros(size) if offset else torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., size] → [..., size], in x's dtype."""
-        return F.rms_norm(x.float(), (x.shape[-1],), self.scale.float(), self.epsilon).type_as(x)
+        scale = self.scale.float() + 1 if self.offset else self.scale.float()
+        return F.rms_norm(x.float(), (x.shape[-1],), scale, self.epsilon).type_as(x)
 
 
-def rotary_angles(positions: Tensor, head_size: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [batch, 1, time, head_size / 2] of the rotation at each position (Su et al. 2021).
+class LayerNorm(nn.Module):
+    """(x - mean(x)) / deviation(x) · scale + bias over the last axis (Ba et al. 2016), computed in float32."""
 
-    ``positions`` is [batch, time] or [1, time]. Pair i turns by ``position · base^(-2i / head_size)``.
-    """
-    exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    angles = positions[:, None, :, None].float() * base**-exponents
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn the pairs (x[i], x[i + head_size/2]) of x [batch, heads, time, head_size] by the given angles."""
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1).type_as(x)
-
-
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) · up(x)), without biases (Shazeer 2020)."""
-
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, size: int, epsilon: float = 1e-5, bias: bool = False) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, hidden, bias=False)
-        self.up = nn.Linear(width, hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.epsilon = epsilon
+        self.scale = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., size] → [..., size], in x's dtype."""
+        bias = None if self.bias is None else self.bias.float()
+        return F.layer_norm(x.float(), (x.shape[-1],), self.scale.float(), bias, self.epsilon).type_as(x)
+
+
+def norm(config: ModelConfig) -> nn.Module:
+    """The norm of the residual stream that ``config`` asks for."""
+    if config.norm == "layer":
+        return LayerNorm(config.width, config.norm_epsilon, config.norm_bias)
+    return RMSNorm(config.width, config.norm_epsilon, config.norm_offset)
+
+
+def query_key_norm(config: ModelConfig, heads: int) -> nn.Module:
+    """The norm of ``heads`` queries or keys: of each head, of all together, or none."""
+    if config.qk_norm == "none":
+        return nn.Identity()
+    size = config.head_size * (heads if config.qk_norm == "all" else 1)
+    return RMSNorm(size, config.norm_epsilon, config.norm_offset)
+
+
+class FeedForward(nn.Module):
+    """down(activation(up(x))), or with a gate down(activation(gate(x)) · up(x)) (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig, hidden: int) -> None:
+        super().__init__()
+        activation, gated = FEED_FORWARDS[config.feed_forward]
+        bias = config.bias == "all"
+        self.activation = ACTIVATIONS[activation]
+        self.gate = nn.Linear(config.width, hidden, bias=bias) if gated else None
+        self.up = nn.Linear(config.width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, config.width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, time, width] → [batch, time, width]."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        if self.gate is None:
+            return self.down(self.activation(self.up(x)))
+        return self.down(self.activation(self.gate(x)) * self.up(x))

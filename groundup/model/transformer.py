@@ -4,38 +4,62 @@ Enters: ids [batch, time]. Leaves: logits [batch, time, vocabulary].
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from groundup.core.errors import UsageError
-from groundup.model.attention import Attention, attention_weights, smeared
+from groundup.core.errors import ArtifactError, UsageError
+from groundup.model.attention import Attention, LatentAttention, Pass, Record
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
-from groundup.model.layers import RMSNorm, SwiGLU, rotary_angles
+from groundup.model.experts import Experts
+from groundup.model.layers import FeedForward, LayerNorm, RMSNorm, norm
+from groundup.model.positions import Angles, alibi_slopes, rotary_angles, sinusoidal
+
+#: The layers that write to the residual stream.
+WRITERS = (
+    "attention.output.weight",
+    "feed_forward.down.weight",
+    "feed_forward.down",
+    "feed_forward.shared.down.weight",
+)
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)): the pre-norm residual block."""
+    """x + attention(x), then x + feed_forward(x), normalised where the configuration says."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int, vocab_size: int) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.width)
-        self.attention = Attention(config)
-        self.feed_forward_norm = RMSNorm(config.width)
-        self.feed_forward = SwiGLU(config.width, config.hidden)
+        before = config.norm_place in ("pre", "sandwich")
+        after = config.norm_place in ("output", "sandwich", "post")
+        self.post = config.norm_place == "post"
+        self.dropout = config.dropout
+        self.attention_norm = norm(config) if before else nn.Identity()
+        self.attention = (
+            LatentAttention(config, layer) if config.latent.key_rank else Attention(config, layer, vocab_size)
+        )
+        self.attention_output_norm = norm(config) if after else nn.Identity()
+        self.feed_forward_norm = norm(config) if before else nn.Identity()
+        self.feed_forward = Experts(config) if config.routed(layer) else FeedForward(config, config.hidden)
+        self.feed_forward_output_norm = norm(config) if after else nn.Identity()
 
-    def forward(
-        self,
-        x: Tensor,
-        angles: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: tuple[KVCache, int, Tensor, int] | None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, shared: Pass) -> Tensor:
         """x [batch, time, width] → [batch, time, width]."""
-        x = x + self.attention(self.attention_norm(x), angles, mask, cache)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        x = self._joined(x, self.attention(self.attention_norm(x), shared), self.attention_output_norm)
+        inner = self.feed_forward_norm(x)
+        if isinstance(self.feed_forward, Experts):
+            wanted = shared.record is not None and shared.record.wants_routing
+            added = self.feed_forward(inner, shared.record.routing if shared.record and wanted else None)
+        else:
+            added = self.feed_forward(inner)
+        return self._joined(x, added, self.feed_forward_output_norm)
+
+    def _joined(self, x: Tensor, added: Tensor, output_norm: nn.Module) -> Tensor:
+        if self.post:
+            return output_norm(x + F.dropout(added, self.dropout, self.training))
+        return x + F.dropout(output_norm(added), self.dropout, self.training)
 
 
 class Transformer(nn.Module):
@@ -43,30 +67,93 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config.resolved()
         self.vocab_size = vocab_size
         self.embedding = nn.Embedding(vocab_size, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.width)
+        learned = config.positions.kind == "learned"
+        self.position_embedding = nn.Embedding(config.context, config.width) if learned else None
+        self.blocks = nn.ModuleList(Block(config, layer, vocab_size) for layer in range(config.layers))
+        self.stream_scales = nn.Parameter(torch.ones(config.layers, 2)) if config.residual_scalars else None
+        self.norm = nn.Identity() if config.norm_place == "post" else norm(config)
         self.head = nn.Linear(config.width, vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.embedding.weight
 
+    @classmethod
+    def from_weights(cls, config: ModelConfig, vocab_size: int, weights: Mapping[str, Tensor]) -> "Transformer":
+        """A model in evaluation mode whose parameters *are* the given tensors: nothing is copied.
+
+        Raises:
+            ArtifactError: a tensor is missing, left over, or of another shape; the message names it.
+        """
+        with torch.device("meta"):
+            model = cls(config, vocab_size)
+        weights = dict(weights)
+        if model.config.tied:
+            weights["head.weight"] = weights.get("embedding.weight", torch.empty(0))
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        for name in sorted(expected.keys() | weights.keys()):
+            found = tuple(weights[name].shape) if name in weights else None
+            if found != expected.get(name):
+                raise ArtifactError(
+                    f"the weights do not fit the configuration: {name} is {found or 'missing'}, "
+                    f"expected {expected.get(name) or 'none'}"
+                )
+        model.load_state_dict(weights, assign=True)
+        if model.config.tied:
+            model.head.weight = model.embedding.weight
+        for module in model.modules():
+            if isinstance(module, Experts):
+                module.load = torch.zeros(module.load.shape, device=module.up.device)
+        return model.eval()
+
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> "Transformer":
-        """Draw all weights: normal with deviation 1/√fan-in; layers that write to the residual start at zero.
+        """Draw all weights as ``config.init`` says.
 
-        A block that starts as the identity trains steadily at any depth (Zhang et al. 2019; Yang et al. 2022).
+        - zero: normal with deviation 1/√fan-in, the embedding with 0.02; what writes to the residual stream starts at
+          zero, so that every block starts as the identity, which trains steadily at any depth (Zhang et al. 2019) and
+          is μP's initialisation (Yang et al. 2022).
+        - depth-scaled: normal with deviation 0.02; the layers that write to the stream, of which there are two per
+          block, divided by √(2 · layers) (Radford et al. 2019, GPT-2).
+        - normal: 0.02 everywhere.
         """
         for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(1.0)
-            elif name.endswith(("attention.output.weight", "feed_forward.down.weight")):
-                parameter.zero_()
-            else:
-                deviation = 0.02 if name == "embedding.weight" else 1 / math.sqrt(parameter.shape[1])
-                parameter.normal_(0.0, deviation, generator=generator)
+            self._draw(name, parameter, generator)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            if self.config.init == "zero" and self.config.norm_place in ("output", "sandwich"):
+                # A norm after a layer that gives zero has a gradient of 1/√epsilon: let the norm give the zero instead.
+                for after in (block.attention_output_norm, block.feed_forward_output_norm):
+                    assert isinstance(after, RMSNorm | LayerNorm)
+                    after.scale.fill_(-1.0 if self.config.norm_offset else 0.0)
+        if self.stream_scales is not None:
+            self.stream_scales.copy_(torch.tensor([1.0, 0.0]))
         return self
+
+    def _draw(self, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+        leaf = name.rpartition(".")[2]
+        writes = name.endswith(WRITERS)
+        if leaf in ("bias", "sinks"):
+            parameter.zero_()
+        elif parameter.ndim < 2:
+            parameter.fill_(0.0 if leaf == "scale" and self.config.norm_offset else 1.0)
+        elif name.endswith("value_embedding.weight"):
+            parameter.zero_()
+        elif self.config.init != "zero":
+            scaled = writes and self.config.init == "depth-scaled"
+            parameter.normal_(0.0, 0.02 / math.sqrt(2 * self.config.layers) if scaled else 0.02, generator=generator)
+        elif writes and self.config.norm_place in ("pre", "post"):
+            parameter.zero_()
+        else:
+            table = name in ("embedding.weight", "position_embedding.weight")
+            parameter.normal_(0.0, 0.02 if table else parameter.shape[-1] ** -0.5, generator=generator)
+
+    def rebalance(self) -> None:
+        """After an optimizer step: routers with a balancing bias move it against their experts' load."""
+        for block in self.blocks:
+            if isinstance(block.feed_forward, Experts):
+                block.feed_forward.rebalance()
 
     def forward(
         self,
@@ -75,6 +162,8 @@ class Transformer(nn.Module):
         positions: Tensor | None = None,
         segments: Tensor | None = None,
         cache: KVCache | None = None,
+        record: Record | None = None,
+        head: bool = True,
     ) -> Tensor:
         """Logits [batch, time, vocabulary] for the token after each position, in float32.
 
@@ -85,52 +174,108 @@ class Transformer(nn.Module):
                 its own segment. None: the row is one sequence.
             cache: keys and values of what came before; the new tokens are written to it. The caller then calls
                 ``cache.advance`` with the number of real (not padding) tokens of each row.
+            record: what to keep for looking at.
+            head: without, what the output head reads is returned instead: the normalised stream
+                [batch, time, width], of which :meth:`project` makes logits.
 
         Raises:
             UsageError: a position lies beyond the model's context.
         """
-        return self.head(self.norm(self.hidden(ids, positions, segments, cache))).float()
+        x = self.norm(self._stream(ids, positions, segments, cache, record))
+        return self.project(x) if head else x
 
-    def hidden(
-        self, ids: Tensor, positions: Tensor | None = None, segments: Tensor | None = None, cache: KVCache | None = None
+    def logits(self, residual: Tensor) -> Tensor:
+        """Logits [..., vocabulary] in float32 of a residual stream [..., width], the last one or any before it.
+
+        Of those before it they are the logit lens (nostalgebraist 2020): what the model would say by then.
+        """
+        return self.project(self.norm(residual))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits [..., vocabulary] in float32 of the normalised stream [..., width], bounded as configured."""
+        logits = self.head(hidden).float()
+        if self.config.logits_scale != 1.0:
+            logits = logits * self.config.logits_scale
+        cap = self.config.logits_softcap
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def _stream(
+        self,
+        ids: Tensor,
+        positions: Tensor | None,
+        segments: Tensor | None,
+        cache: KVCache | None,
+        record: Record | None,
     ) -> Tensor:
-        """The residual stream after the last block [batch, time, width]; arguments as :meth:`forward`."""
-        time = ids.shape[1]
-        mask = None if segments is None else packed_mask(segments)
-        end = time
-        if cache is not None:
-            positions = cache.positions(time)
-            end = int(cache.lengths.max()) + time
-            mask = torch.arange(end, device=ids.device) <= positions[:, None, :, None]
-        if end > self.config.context:
-            raise UsageError(f"{end} tokens exceed the model's context of {self.config.context}")
-        if positions is None:
-            positions = torch.arange(time, device=ids.device)[None]
-        angles = rotary_angles(positions, self.config.head_size, self.config.rope_base)
-        x = F.embedding(ids, self.embedding.weight)
+        shared, positions = self._shared(ids, positions, segments, cache, record)
+        x = first = self._embedded(ids, positions)
+        kept = record.residuals if record is not None and record.wants_residuals else None
+        if kept is not None:
+            kept.append(x)
         for layer, block in enumerate(self.blocks):
-            x = block(x, angles, mask, None if cache is None else (cache, layer, positions, end))
+            if self.stream_scales is not None:
+                x = self.stream_scales[layer, 0] * x + self.stream_scales[layer, 1] * first
+            x = block(x, shared)
+            if kept is not None:
+                kept.append(x)
         return x
 
-    @torch.no_grad()
-    def attention_maps(self, ids: Tensor) -> list[Tensor]:
-        """Attention weights [batch, heads, time, time] of every layer, for looking at."""
-        positions = torch.arange(ids.shape[1], device=ids.device)[None]
-        angles = rotary_angles(positions, self.config.head_size, self.config.rope_base)
+    def _embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         x = F.embedding(ids, self.embedding.weight)
-        maps = []
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            query, key, _ = block.attention.heads(block.attention_norm(x), angles)
-            if block.attention.smear is not None:
-                key = smeared(key, block.attention.smear)
-            maps.append(attention_weights(query, key))
-            x = block(x, angles, None, None)
-        return maps
+        if self.config.embedding_scale != 1.0:
+            x = x * self.config.embedding_scale
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        elif self.config.positions.kind == "sinusoidal":
+            x = x + sinusoidal(positions, self.config.width).to(x.dtype)
+        return F.dropout(x, self.config.dropout, self.training)
 
+    def _shared(
+        self,
+        ids: Tensor,
+        positions: Tensor | None,
+        segments: Tensor | None,
+        cache: KVCache | None,
+        record: Record | None,
+    ) -> tuple[Pass, Tensor]:
+        """What all layers need to know, and the tokens' positions [batch or 1, time]."""
+        assert cache is None or segments is None, "packed sequences are not cached"
+        config, time = self.config, ids.shape[1]
+        places = torch.arange(time, device=ids.device)[None]  # of the queries among the keys
+        end = time
+        if cache is not None:
+            end = cache.longest + time
+            places = positions = cache.positions(time)
+        if end > config.context:
+            raise UsageError(f"{end} tokens exceed the model's context of {config.context}")
+        if positions is None:
+            positions = places
+        fresh = cache is None or cache.longest == 0
+        masks = [self._mask(places, end, segments, window, fresh) for window in (0, config.attention.window)]
+        angles: list[Angles | None] = [None, None]
+        if config.positions.kind == "rotary":
+            angles = [
+                rotary_angles(positions, config.rotary_size, config.positions, local=own) for own in (False, True)
+            ]
+        return (
+            Pass(ids, (angles[0], angles[1]), (masks[0], masks[1]), segments, cache, places, end, record),
+            positions,
+        )
 
-def packed_mask(segments: Tensor) -> Tensor:
-    """What a packed token may see, boolean [batch, 1, time, time]: its own segment, up to itself."""
-    time = segments.shape[1]
-    same = segments[:, None, :, None] == segments[:, None, None, :]
-    return same & torch.ones(time, time, dtype=torch.bool, device=segments.device).tril()
+    def _mask(self, places: Tensor, end: int, segments: Tensor | None, window: int, fresh: bool) -> Tensor | None:
+        """What the queries at ``places`` [batch or 1, time] may see of ``end`` keys; None is causal."""
+        alibi = self.config.positions.kind == "alibi"
+        windowed = 0 < window < end
+        if fresh and segments is None and not windowed and not alibi:
+            return None
+        keys = torch.arange(end, device=places.device)
+        distance = places[:, None, :, None] - keys  # [batch or 1, 1, time, end]
+        seen = distance >= 0
+        if windowed:
+            seen = seen & (distance < window)
+        if segments is not None:
+            seen = seen & (segments[:, None, :, None] == segments[:, None, None, :])
+        if not alibi:
+            return seen
+        slopes = alibi_slopes(self.config.heads, places.device)[:, None, None]
+        return torch.where(seen, -slopes * distance, -torch.inf).to(self.embedding.weight.dtype)

@@ -1,26 +1,45 @@
 """Cross-entropy of the next token: the objective of pretraining and of SFT."""
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.dataloader import IGNORED, Batch
+from groundup.model import Record, Transformer
+from groundup.model.experts import balance_loss
+from groundup.objectives.cross_entropy import head_cross_entropy
 
 
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    tensors = batch.tensors
-    return model(tensors["inputs"], positions=tensors.get("positions"), segments=tensors.get("segments"))
+def next_token(model: Transformer, batch: Batch) -> Tensor:
+    """-Σ log p(target) over the targets that are not ignored, in nats.
+
+    A model with experts adds the load-balancing loss, as often as there are targets.
+    """
+    tensors, config = batch.tensors, model.config
+    balance = config.experts.balance if config.experts.count and model.training else 0.0
+    record = Record(wants_attention=False, wants_residuals=False) if balance else None
+    hidden = model(
+        tensors["inputs"],
+        positions=tensors.get("positions"),
+        segments=tensors.get("segments"),
+        record=record,
+        head=False,
+    )
+    targets = tensors["targets"].flatten()
+    loss = head_cross_entropy(
+        hidden.flatten(0, 1), model.head.weight, targets, config.logits_scale, config.logits_softcap
+    )
+    if record is None:
+        return loss
+    uneven = torch.stack([balance_loss(routing) for routing in record.routing]).mean()
+    batch.metrics["imbalance"] = float(uneven.detach())
+    return loss + balance * uneven * batch.weight
 
 
-def next_token(model: nn.Module, batch: Batch) -> Tensor:
-    """-Σ log p(target) over the targets that are not ignored, in nats."""
-    logits = _logits(model, batch)
-    targets = batch.tensors["targets"]
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-
-
-def token_log_probabilities(model: nn.Module, batch: Batch) -> Tensor:
+def token_log_probabilities(model: Transformer, batch: Batch) -> Tensor:
     """log p(target) [rows, time], 0 where the target is ignored."""
-    logits = _logits(model, batch)
-    targets = batch.tensors["targets"]
+    tensors = batch.tensors
+    logits = model(tensors["inputs"], positions=tensors.get("positions"), segments=tensors.get("segments"))
+    targets = tensors["targets"]
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
     return -losses.view_as(targets)

@@ -7,9 +7,10 @@ Shao et al. 2024, "DeepSeekMath" (GRPO); token-level normalisation and no KL ter
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from groundup.dataloader import IGNORED, Batch
+from groundup.model import Transformer
 from groundup.objectives.next_token import token_log_probabilities
 
 
@@ -39,7 +40,7 @@ class PolicyGradient:
 
     clip: float = 0.2
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+    def __call__(self, model: Transformer, batch: Batch) -> Tensor:
         """The loss summed over the batch's answer tokens."""
         now = token_log_probabilities(model, batch)
         old = batch.tensors.get("old", now.detach())

@@ -6,10 +6,11 @@ equation 7.
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from groundup.dataloader import Batch
+from groundup.model import Transformer
 from groundup.objectives.next_token import token_log_probabilities
 
 
@@ -36,7 +37,7 @@ class Preference:
     beta: float
     anchor: float = 0.0
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+    def __call__(self, model: Transformer, batch: Batch) -> Tensor:
         """The loss summed over the batch's pairs."""
         answers = token_log_probabilities(model, batch).sum(dim=1)
         chosen, rejected = (answers - batch.tensors["reference"]).chunk(2)

@@ -1,6 +1,6 @@
 """Which parameter gets which rule.
 
-Hidden matrices get Muon; the embedding, the head and everything one-dimensional get AdamW
+Hidden matrices get Muon; embeddings, the head, routers and everything one-dimensional get AdamW
 (Loshchilov & Hutter 2019), and one-dimensional parameters are never decayed.
 """
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from groundup.core.errors import UsageError
+from groundup.model import Transformer
 from groundup.optim.muon import Muon
 
 
@@ -40,28 +41,37 @@ class OptimizerConfig:
 
 
 def build_optimizers(
-    model: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32
+    model: Transformer, config: OptimizerConfig, dtype: torch.dtype = torch.float32
 ) -> list[torch.optim.Optimizer]:
     """The optimizers that together update every parameter of ``model`` once.
 
     Each group remembers its full rate as ``full_lr``, which the loop multiplies by the schedule's factor.
     """
     matrices, tables, vectors = [], [], []
-    outer = {id(m.weight) for name, m in model.named_modules() if name in ("embedding", "head")}
-    for parameter in model.parameters():
-        if parameter.ndim < 2:
+    outer = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) or name == "head" or name.endswith("router")
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2 or name == "stream_scales":
             vectors.append(parameter)
-        elif id(parameter) in outer or config.matrix_rate == 0:
+        elif id(parameter) in outer:
             tables.append(parameter)
         else:
             matrices.append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
-    if matrices:
-        optimizers.append(Muon(matrices, config.matrix_rate, config.momentum, config.weight_decay, dtype))
     groups = [
         {"params": tables, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    if matrices and config.matrix_rate:
+        optimizers.append(Muon(matrices, config.matrix_rate, config.momentum, config.weight_decay, dtype))
+    elif matrices:
+        # μP (Yang et al. 2022): AdamW's steps of hidden matrices shrink with the width. Muon's need not: they are
+        # orthogonal, of one size at any width.
+        narrower = model.config.mup_width / model.config.width if model.config.mup_width else 1.0
+        groups.append({"params": matrices, "weight_decay": config.weight_decay, "lr": config.rate * narrower})
     optimizers.append(torch.optim.AdamW(groups, config.rate, (config.beta1, config.beta2), eps=1e-10, fused=True))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

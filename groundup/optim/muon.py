@@ -32,7 +32,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, for weight matrices [out, in] only.
+    """Nesterov momentum, orthogonalised, for weight matrices [out, in], and for stacks of them (experts).
 
     The update is scaled by 0.2·√max(out, in), which gives it the root-mean-square of a typical AdamW update, so
     that one learning rate and one weight decay serve both (Liu et al. 2025, "Muon is scalable for LLM training").
@@ -59,14 +59,14 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     stacks[tuple(parameter.shape)].append(parameter)
-            for (rows, columns), parameters in stacks.items():
+            for shape, parameters in stacks.items():
                 gradients = torch.stack([p.grad for p in parameters if p.grad is not None])
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
                     buffer.lerp_(gradient, 1 - group["momentum"])
                     gradient.lerp_(buffer, group["momentum"])  # Nesterov: look one step ahead
                 updates = orthogonalise(gradients.to(self.dtype)).to(gradients.dtype)
-                scale = 0.2 * max(rows, columns) ** 0.5
+                scale = 0.2 * max(shape[-2:]) ** 0.5
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(update, alpha=-group["lr"] * scale)

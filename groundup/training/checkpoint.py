@@ -116,7 +116,7 @@ def load_model(folder: Path) -> tuple[Transformer, BytePairTokenizer]:
     tokenizer = load_tokenizer(folder)
     check_tokenizer(checkpoint, tokenizer)
     shape = read_json(folder / "model.json")
-    model = Transformer(ModelConfig(**shape["config"]), shape["vocab_size"])
+    model = Transformer(ModelConfig.from_dict(shape["config"]), shape["vocab_size"])
     restore_weights(model, checkpoint)
     return model.eval(), tokenizer
 

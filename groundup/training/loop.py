@@ -203,8 +203,9 @@ def train(
                 before = record["loss"] if state.recent is None else state.recent
                 state.recent = 0.95 * before + 0.05 * record["loss"]
                 record |= {"tokens": state.tokens, "tokens_per_second": round(tokens / elapsed, 1)}
-                for key in micro[0].metrics:
-                    record[key] = sum(batch.metrics[key] for batch in micro) / len(micro)
+                counted = [batch.metrics for batch in micro if batch.weight]
+                for key in counted[0]:
+                    record[key] = sum(metrics[key] for metrics in counted) / len(counted)
             state.record = _finite({"step": state.step, **record, "seconds": round(state.seconds, 3)})
             if state.step % config.save_every == 0 or state.step == config.steps:
                 save()
@@ -215,7 +216,7 @@ def train(
 
 
 def _update(
-    model: nn.Module,
+    model: Transformer,
     objective: Objective,
     micro: Sequence[Batch],
     optimizers: Sequence[torch.optim.Optimizer],
@@ -242,6 +243,7 @@ def _update(
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
             optimizer.step()
+        model.rebalance()
     for parameter in parameters:
         parameter.grad = None
     rate = config.optimizer.matrix_rate or config.optimizer.rate

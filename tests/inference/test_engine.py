@@ -103,8 +103,8 @@ def test_long_prompts_are_prefilled_in_groups(model: Transformer, monkeypatch: p
 
 def test_equal_prompts_are_read_once(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
-    hidden = model.hidden
-    monkeypatch.setattr(model, "hidden", lambda ids, *a, **k: rows.append(len(ids)) or hidden(ids, *a, **k))
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda ids, **k: rows.append(len(ids)) or forward(ids, **k))
     prompt = some_prompts(1)[0]
     answers = Engine(model, frozenset()).generate([prompt] * 8, Sampling(max_tokens=6))
     assert rows[0] == 1

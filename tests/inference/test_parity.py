@@ -35,7 +35,7 @@ def renamed(name: str) -> str:
 
 
 def test_greedy_answers_equal_transformers() -> None:
-    config = ModelConfig(2, 32, 4, 2, 48, 64, qk_norm=False, tied=False)
+    config = ModelConfig(2, 32, 4, 2, 48, 64, qk_norm="none", tied=False)
     model = Transformer(config, 71)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

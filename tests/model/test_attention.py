@@ -1,15 +1,14 @@
-"""Attention in the open against the fused one, and the maps that the report shows."""
+"""Attention's two paths against each other, masks, and rotation."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from groundup.model import Transformer
-from groundup.model.attention import attention_weights, plain_attention
-from groundup.model.layers import rotary_angles, rotate
-from groundup.model.transformer import packed_mask
+from groundup.model import Record, Transformer
+from groundup.model.attention import attend
+from groundup.model.config import PositionConfig
+from groundup.model.positions import rotary_angles, rotate
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -17,58 +16,43 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-@pytest.mark.parametrize("masked", [False, True])
-def test_plain_attention_equals_the_fused_one(kv_heads: int, masked: bool) -> None:
+@pytest.mark.parametrize("mask", [None, random(3, 1, 10, 10, seed=5) > -0.5, random(1, 4, 10, 10, seed=6)])
+def test_looking_at_the_weights_changes_nothing(kv_heads: int, mask: torch.Tensor | None) -> None:
+    if mask is not None and mask.dtype == torch.bool:
+        mask = mask | torch.eye(10, dtype=torch.bool)
     query = random(3, 4, 10, 8)
-    key, value = random(3, kv_heads, 10, 8, seed=1), random(3, kv_heads, 10, 8, seed=2)
-    segments = torch.tensor([[0] * 4 + [1] * 6, [0] * 10, [0] * 7 + [-1] * 3])
-    mask = packed_mask(segments) if masked else None
-    fused = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=not masked, enable_gqa=True)
-    torch.testing.assert_close(plain_attention(query, key, value, mask), fused, atol=1e-5, rtol=1e-5)
+    key, value = random(3, kv_heads, 10, 8, seed=1), random(3, kv_heads, 10, 5, seed=2)
+    weights: list[torch.Tensor] = []
+    fused = attend(query, key, value, mask, 0.3)
+    torch.testing.assert_close(attend(query, key, value, mask, 0.3, record=weights), fused, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weights[0].sum(dim=-1), torch.ones(3, 4, 10))
 
 
-def test_a_later_query_sees_all_earlier_keys() -> None:
-    weights = attention_weights(random(1, 2, 3, 4), random(1, 2, 7, 4, seed=1))
-    assert (weights > 0).tolist() == [[torch.ones(3, 7).tril(4).bool().tolist()] * 2]
-
-
-def test_packed_mask_is_causal_within_a_segment() -> None:
-    seen = packed_mask(torch.tensor([[0, 0, 1, 1, 1, -1]]))[0, 0].int().tolist()
-    assert seen == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [0, 0, 1, 0, 0, 0],
-        [0, 0, 1, 1, 0, 0],
-        [0, 0, 1, 1, 1, 0],
-        [0, 0, 0, 0, 0, 1],
-    ]
+def test_a_sink_takes_weight_and_gives_nothing() -> None:
+    query, key, value = random(1, 2, 4, 8), random(1, 2, 4, 8, seed=1), random(1, 2, 4, 8, seed=2)
+    without = attend(query, key, value, None, 1.0)
+    torch.testing.assert_close(attend(query, key, value, None, 1.0, sinks=torch.full((2,), -1e9)), without)
+    assert attend(query, key, value, None, 1.0, sinks=torch.full((2,), 1e9)).abs().max() < 1e-6
 
 
 @torch.no_grad()
-def test_attention_maps_are_distributions_that_reproduce_the_forward_pass(
-    make_model: Callable[..., Transformer],
-) -> None:
+def test_attention_maps_are_causal_distributions(make_model: Callable[..., Transformer]) -> None:
     model = make_model()
     ids = torch.randint(41, (2, 9), generator=torch.Generator().manual_seed(0))
-    maps = model.attention_maps(ids)
-    assert [tuple(layer.shape) for layer in maps] == [(2, 4, 9, 9)] * 2
-    positions = torch.arange(9)[None]
-    angles = rotary_angles(positions, model.config.head_size, model.config.rope_base)
-    x = model.embedding(ids)
-    for block, weights in zip(model.blocks, maps, strict=True):
+    record = Record()
+    torch.testing.assert_close(model(ids, record=record), model(ids), atol=1e-4, rtol=1e-4)
+    assert [tuple(layer.shape) for layer in record.attention] == [(2, 4, 9, 9)] * 2
+    for weights in record.attention:
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 4, 9))
         assert not weights.triu(1).any()
-        value = block.attention.heads(block.attention_norm(x), angles)[2].repeat_interleave(2, dim=1)
-        mixed = block.attention.output((weights @ value).transpose(1, 2).flatten(2))
-        torch.testing.assert_close(mixed, block.attention(block.attention_norm(x), angles), atol=1e-5, rtol=1e-5)
-        x = block(x, angles, None, None)
+    torch.testing.assert_close(model.logits(record.residuals[-1]), model(ids), atol=1e-4, rtol=1e-4)
 
 
 def test_rotation_keeps_lengths_and_makes_products_relative() -> None:
     query, key = random(1, 1, 1, 16), random(1, 1, 1, 16, seed=1)
 
     def turned(x: torch.Tensor, place: int) -> torch.Tensor:
-        return rotate(x, *rotary_angles(torch.tensor([[place]]), 16, 10_000.0))
+        return rotate(x, rotary_angles(torch.tensor([[place]]), 16, PositionConfig()))
 
     torch.testing.assert_close(turned(query, 7).norm(), query.norm())
     near, far = turned(query, 9) @ turned(key, 4).mT, turned(query, 105) @ turned(key, 100).mT

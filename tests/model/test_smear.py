@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from groundup.model import KVCache, ModelConfig, Transformer
+from groundup.model import KVCache, ModelConfig, Record, Transformer
 from groundup.model.attention import smeared
 
 CONFIG = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, hidden=48, context=32, key_smear=True)
@@ -55,8 +55,10 @@ def test_nothing_is_smeared_from_one_packed_sequence_into_the_next(model: Transf
 
 def test_attention_maps_are_those_of_the_smeared_keys(model: Transformer) -> None:
     ids = torch.randint(0, 50, (1, 6), generator=torch.Generator().manual_seed(4))
-    with_smear = model.attention_maps(ids)[0]
+    smeared_maps, plain_maps = Record(), Record()
     with torch.no_grad():
+        model(ids, record=smeared_maps)
         for block in model.blocks:
             block.attention.smear.zero_()
-    assert not torch.allclose(with_smear, model.attention_maps(ids)[0])
+        model(ids, record=plain_maps)
+    assert not torch.allclose(smeared_maps.attention[0], plain_maps.attention[0])

@@ -1,6 +1,7 @@
 """The model against what a causal language model must satisfy, whatever its weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from groundup.core.errors import UsageError
 from groundup.core.seeding import torch_rng
-from groundup.model import KVCache, ModelConfig, Transformer
+from groundup.model import KVCache, ModelConfig, Record, Transformer
+from groundup.model.config import PositionConfig
 
 VOCABULARY = 41
 Make = Callable[..., Transformer]
@@ -138,23 +140,26 @@ def test_an_initialised_model_is_the_identity_between_embedding_and_head() -> No
     config = ModelConfig(layers=2, width=32, heads=2, kv_heads=2, hidden=64, context=16)
     model = Transformer(config, VOCABULARY).initialise(torch_rng(0))
     ids = some_ids(2, 16)
-    torch.testing.assert_close(model.hidden(ids), model.embedding(ids))
+    record = Record()
+    model(ids, record=record)
+    for stream in record.residuals:
+        torch.testing.assert_close(stream, model.embedding(ids))
     assert model(ids).abs().max() < 2  # close to uniform: no token is preferred before anything is learnt
 
 
 @pytest.mark.parametrize(
     ("shape", "named"),
     [
-        ({"width": 190}, "model.width 190"),
+        ({"width": 190, "heads": 6}, "model.width 190"),
         ({"width": 18, "heads": 6, "kv_heads": 6}, "even size"),
         ({"kv_heads": 4}, "model.kv-heads 4"),
-        ({"layers": 0}, "model.layers is 0"),
+        ({"layers": -2}, "model.layers is -2"),
         ({"hidden": -1}, "model.hidden is -1"),
         ({"context": 0}, "model.context is 0"),
-        ({"rope_base": 1.0}, "model.rope-base"),
+        ({"positions": PositionConfig(base=1.0)}, "model.positions.base"),
     ],
 )
-def test_impossible_shapes_are_refused_by_name(shape: dict[str, float], named: str) -> None:
+def test_impossible_shapes_are_refused_by_name(shape: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named) as caught:
-        ModelConfig(**shape)  # type: ignore[arg-type]
+        ModelConfig(**shape)
     assert "\n" not in str(caught.value)

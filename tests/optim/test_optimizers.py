@@ -10,14 +10,14 @@ from groundup.model import ModelConfig, Transformer
 from groundup.optim import Muon, OptimizerConfig, ScheduleConfig, build_optimizers
 
 
-def tiny(tied: bool = True, qk_norm: bool = True) -> Transformer:
+def tiny(tied: bool = True, qk_norm: str = "head") -> Transformer:
     return Transformer(ModelConfig(2, 16, 2, 1, 24, 8, tied=tied, qk_norm=qk_norm), 11)
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("qk_norm", ["head", "none"])
 @pytest.mark.parametrize("matrix_rate", [0.02, 0.0])
-def test_every_parameter_belongs_to_exactly_one_group(tied: bool, qk_norm: bool, matrix_rate: float) -> None:
+def test_every_parameter_belongs_to_exactly_one_group(tied: bool, qk_norm: str, matrix_rate: float) -> None:
     model = tiny(tied, qk_norm)
     optimizers = build_optimizers(model, OptimizerConfig(matrix_rate=matrix_rate))
     grouped = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]

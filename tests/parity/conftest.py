@@ -41,11 +41,12 @@ def twins() -> Callable[[ModelConfig, int], tuple[Transformer, Any]]:
 
     def make(config: ModelConfig, vocabulary: int) -> tuple[Transformer, Any]:
         ours = Transformer(config, vocabulary).eval()
+        config = ours.config
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in ours.parameters():
                 parameter.normal_(0 if parameter.ndim > 1 else 1, 0.2, generator=generator)
-        kind = "Qwen3" if config.qk_norm else "Llama"
+        kind = "Qwen3" if config.qk_norm == "head" else "Llama"
         described = getattr(transformers, f"{kind}Config")(
             vocab_size=vocabulary,
             hidden_size=config.width,
@@ -56,7 +57,7 @@ def twins() -> Callable[[ModelConfig, int], tuple[Transformer, Any]]:
             head_dim=config.head_size,
             max_position_embeddings=config.context,
             rms_norm_eps=1e-5,
-            rope_theta=config.rope_base,
+            rope_theta=config.positions.base,
             tie_word_embeddings=config.tied,
             bos_token_id=None,
             eos_token_id=None,

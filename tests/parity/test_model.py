@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from groundup.model import ModelConfig, Transformer
+from groundup.model.config import PositionConfig
 
 Twins = Callable[[ModelConfig, int], tuple[Transformer, Any]]
 
 
-@pytest.mark.parametrize("qk_norm", [False, True], ids=["llama", "qwen3"])
+@pytest.mark.parametrize("qk_norm", ["none", "head"], ids=["llama", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (4, 1)])
 @torch.no_grad()
-def test_logits_equal(twins: Twins, qk_norm: bool, tied: bool, heads: int, kv_heads: int) -> None:
+def test_logits_equal(twins: Twins, qk_norm: str, tied: bool, heads: int, kv_heads: int) -> None:
     config = ModelConfig(
         layers=3,
         width=48,
@@ -23,7 +24,7 @@ def test_logits_equal(twins: Twins, qk_norm: bool, tied: bool, heads: int, kv_he
         kv_heads=kv_heads,
         hidden=80,
         context=64,
-        rope_base=500.0,
+        positions=PositionConfig(base=500.0),
         qk_norm=qk_norm,
         tied=tied,
     )

@@ -47,7 +47,7 @@ def test_the_stage_leaves_shards_a_model_and_its_story(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     metrics = build(MODEL, CONFIG, run, seed=1)
     model, tokenizer = load_model(resolve_model(run / "pretrain"))
-    assert model.config == MODEL
+    assert model.config == MODEL.resolved()
     tokens = read_shard(run / "pretrain" / "tokens" / "train.npy")
     assert metrics["train_tokens"] == len(tokens)
     assert metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
