@@ -6,4 +6,18 @@ The folders, from the bottom of the imports to the top, are the road from raw te
 ``serving``, ``report``, ``recipes``, ``cli``.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from groundup.inference.opening import open_model as open_model
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """``groundup.open_model``, which imports PyTorch only when it is asked for."""
+    if name == "open_model":
+        from groundup.inference.opening import open_model
+
+        return open_model
+    raise AttributeError(f"module 'groundup' has no attribute {name!r}")

@@ -28,7 +28,7 @@ from groundup.inference.sampling import Sampling
 from groundup.serving.text import TextStream
 from groundup.serving.worker import BusyError, Ticket, Worker
 from groundup.tasks.conversation import Conversation
-from groundup.tokenizer.chat import ChatTemplate
+from groundup.tokenizer.chat import Template
 
 Result = TypeVar("Result")
 
@@ -142,7 +142,7 @@ class ApiError(Exception):
 
 def create_app(
     engine: Engine,
-    template: ChatTemplate,
+    template: Template,
     model_name: str,
     sampling: Sampling | None = None,
     limits: Limits | None = None,
@@ -199,7 +199,7 @@ class _ChatServer:
     """What the endpoints share."""
 
     def __init__(
-        self, worker: Worker, template: ChatTemplate, name: str, sampling: Sampling | None, limits: Limits | None
+        self, worker: Worker, template: Template, name: str, sampling: Sampling | None, limits: Limits | None
     ) -> None:
         self.worker = worker
         self.template = template

@@ -13,13 +13,13 @@ from groundup.inference.engine import Engine
 from groundup.inference.sampling import Sampling
 from groundup.serving.text import TextStream
 from groundup.tasks.conversation import Conversation, Message
-from groundup.tokenizer.chat import ChatTemplate
+from groundup.tokenizer.chat import Template
 
 
 class ChatSession:
     """Turns of one conversation, and the options of the next reply."""
 
-    def __init__(self, engine: Engine, template: ChatTemplate, sampling: Sampling, system: str | None = None) -> None:
+    def __init__(self, engine: Engine, template: Template, sampling: Sampling, system: str | None = None) -> None:
         """
         Args:
             engine: used by this session alone while it replies.
