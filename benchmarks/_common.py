@@ -158,6 +158,8 @@ def agree(one: Any, other: Any) -> bool:
     """Equal; numbers with a fraction, which depend on the order of summation and the precision, within 1 %."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=0.01)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(agree, one, other))
     return bool(one == other)
 
 

@@ -1,17 +1,19 @@
 """groundup: build a large language model from the ground up.
 
 The folders, from the bottom of the imports to the top, are the road from raw text to chat:
-``core``, ``planning``, ``tasks``, ``corpus``, ``tokenizer``, ``dataloader``, ``model``,
+``core``, ``tasks``, ``corpus``, ``tokenizer``, ``dataloader``, ``model``, ``planning``,
 ``objectives``, ``optim``, ``training``, ``inference``, ``posttraining``, ``evaluation``,
-``serving``, ``report``, ``recipes``, ``cli``.
+``serving``, ``inspection``, ``report``, ``recipes``, ``cli``.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from groundup.core.version import VERSION as __version__
+
+__all__ = ["__version__", "open_model"]
+
 if TYPE_CHECKING:
     from groundup.inference.opening import open_model as open_model
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -25,16 +25,32 @@ groundup {version}: build a large language model from the ground up
   groundup run [RECIPE] [--out DIR] [--key value …]   every stage of a recipe; finished stages are skipped
   groundup STAGE [RECIPE] [--out DIR] [--key value …] one stage: {stages}
   groundup tokenizer TOOL …                           tokenizers by themselves: {tools}
+  groundup plan [RECIPE] [--json] [--key value …]     what a recipe's model takes: parameters, operations, memory
   groundup recipes                                    the recipes that come with the package
   groundup status [DIR]                               what a run has done and how good it is
   groundup chat MODEL [--seed N …]                    talk with a model in the terminal
   groundup generate MODEL "prompt" [--max-tokens N …] continue a text
   groundup serve MODEL [--port N …]                   an OpenAI-compatible server on this machine
+  groundup inspect MODEL "text" [--out DIR …]         look inside a model: attention, predictions layer by layer
   groundup fetch [NAME …]                             bring a corpus or a vocabulary into the cache; without, list them
 
   RECIPE is a name or a path to a .toml file; MODEL is a run directory or a checkpoint folder.
   `groundup VERB --help` explains every option with its default.
 """
+
+PLAN_HELP = """\
+plan [RECIPE] [--tokens N] [--flops-per-second N] [--json] [--key value …]
+
+What the model of a recipe takes: parameters, floating-point operations, memory of training and of generating. All of
+it is computed from the model's shape; nothing is built or measured. Activations are what PyTorch keeps for the backward
+pass on a CPU, where operations run one by one; the fused ones of accelerators keep less.
+
+  --model.preset NAME    a published shape instead; needs no recipe
+  --presets              list the published shapes and their sizes
+  --tokens N             tokens to train on, instead of the recipe's pretraining
+  --flops-per-second N   tell the time, too, on a machine that executes so many operations
+  --json                 the figures for programs, memory in bytes
+  --key value            any key of a recipe; `groundup run --help` explains them"""
 
 STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluate", "report")
 #: Words that may follow `tokenizer` instead of a recipe.
@@ -49,6 +65,16 @@ class ServeOptions:
     """Address; the default answers to this machine only."""
     port: int = 8000
     """Port."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What `groundup plan` is told beside the keys of the recipe."""
+
+    tokens: int = 0
+    """Tokens to train on; 0: as many as the recipe's pretraining."""
+    flops_per_second: float = 0.0
+    """Speed at which the machine executes; 0: the plan tells no time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,11 +145,13 @@ def _dispatch(words: list[str]) -> int:
         "run": _run,
         **{name: _one_stage(name) for name in STAGE_NAMES},
         "tokenizer": _tokenizer,
+        "plan": _plan,
         "recipes": _recipes,
         "status": _status,
         "chat": _chat,
         "generate": _generate,
         "serve": _serve,
+        "inspect": _inspect,
         "fetch": _fetch,
     }
     usage = USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES), tools=", ".join(TOOL_NAMES))
@@ -148,20 +176,26 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run(words: list[str], only: str | None = None) -> int:
-    from groundup.core.config import parse
     from groundup.core.run import execute
     from groundup.pipeline import STAGES
-    from groundup.recipes import Recipe, load, with_absolute_paths
+    from groundup.recipes import load
 
     given_out, words = _take_option(words, "--out")
     name, options = _positional(words, "quickstart")
     out = Path(given_out or Path("runs") / Path(name).stem)
-    program = f"groundup {only or 'run'} {name}"
-    recipe = with_absolute_paths(parse(Recipe, load(name), options, program, "command line"))
+    recipe = _with_options(load(name), options, f"groundup {only or 'run'} {name}")
     execute(STAGES, recipe, recipe.seed, out, only)
     if only is None:
         _summary(out)
     return 0
+
+
+def _with_options(recipe: Any, options: list[str], program: str) -> Any:
+    """The recipe as the command line changes it: first the preset of its model, then every other key."""
+    from groundup.recipes import with_options, with_preset
+
+    preset, options = _take_option(options, "--model.preset")
+    return with_options(with_preset(recipe, preset) if preset else recipe, options, program)
 
 
 def _one_stage(name: str) -> Callable[[list[str]], int]:
@@ -183,6 +217,60 @@ def _tokenizer(words: list[str]) -> int:
     if close and name not in shipped() and not Path(name).exists():
         raise UsageError(f"{name!r} is neither a tool nor a recipe; did you mean `groundup tokenizer {close[0]}`?")
     return _run(words, only="tokenizer")
+
+
+def _plan(words: list[str]) -> int:
+    from groundup.planning.plan import figures, presets, presets_table, table
+
+    if _asks_help(words, PLAN_HELP):
+        return 0
+    as_json, words = "--json" in words, [word for word in words if word != "--json"]
+    if "--presets" in words:
+        _no_more([word for word in words if word != "--presets"])
+        print(json.dumps(presets()) if as_json else presets_table(presets()))
+    else:
+        planned = figures(*_planned(words))
+        print(json.dumps(planned) if as_json else table(planned))
+    return 0
+
+
+def _planned(words: list[str]) -> tuple[Any, int, Any]:
+    """The model, the size of its vocabulary and the training that the words ask to be planned."""
+    from groundup.core.config import parse
+    from groundup.core.device import choose_device, choose_dtype
+    from groundup.model.presets import preset
+    from groundup.planning.plan import Training
+    from groundup.pretraining.build import PretrainConfig
+    from groundup.recipes import Recipe, load
+    from groundup.tokenizer.build import TokenizerConfig
+
+    own = []
+    for option in ("--tokens", "--flops-per-second"):
+        value, words = _take_option(words, option)
+        own += [] if value is None else [f"{option}={value}"]
+    options = parse(PlanOptions, PlanOptions(), own, "groundup plan", "command line")
+    name, words = _positional(words, None)
+    shape, _ = _take_option(words, "--model.preset")
+    alone = shape if name is None else None  # a published shape without a recipe
+    if alone:
+        recipe = Recipe(tokenizer=TokenizerConfig(preset(alone).vocab_size), pretrain=PretrainConfig(rows=1))
+    else:
+        recipe = load(name or "quickstart")
+    recipe = _with_options(recipe, words, "groundup plan")
+    vocab_size, pretrain = recipe.tokenizer.vocab_size, recipe.pretrain
+    if vocab_size == "auto":
+        raise UsageError(
+            "tokenizer.vocab-size is auto, which depends on the corpus; give --tokenizer.vocab-size a number"
+        )
+    tokens = 0 if alone else pretrain.steps * pretrain.accumulation * pretrain.rows * recipe.model.context
+    training = Training(
+        pretrain.rows,
+        options.tokens or tokens,
+        pretrain.optimizer.matrix_rate > 0,
+        choose_dtype(pretrain.precision, choose_device()).itemsize,
+        options.flops_per_second,
+    )
+    return recipe.model, vocab_size, training
 
 
 def _summary(out: Path) -> None:
@@ -269,31 +357,32 @@ def _status(words: list[str]) -> int:
 def _chat(words: list[str]) -> int:
     from groundup.core.config import parse
     from groundup.inference import Engine, Sampling
+    from groundup.inference.opening import open_model
     from groundup.serving.session import ChatSession
     from groundup.serving.terminal import chat
-    from groundup.tokenizer import ChatTemplate
 
     path, words = _model_argument(words, "chat")
     sampling = parse(Sampling, Sampling(temperature=0.7, top_p=0.95), words, "groundup chat MODEL", "command line")
-    model, tokenizer = _open_model(path)
-    template = ChatTemplate(tokenizer)
-    chat(ChatSession(Engine(model, template.stop_ids), template, sampling))
+    opened = open_model(path)
+    template = opened.template
+    chat(ChatSession(Engine(opened.model, template.stop_ids), template, sampling))
     return 0
 
 
 def _generate(words: list[str]) -> int:
     from groundup.core.config import parse
     from groundup.inference import Engine, Sampling
+    from groundup.inference.opening import open_model
 
     path, words = _model_argument(words, "generate")
     prompt, words = _positional(words, None)  # none: from standard input
     default = Sampling(temperature=0.8, max_tokens=128)
     sampling = parse(Sampling, default, words, "groundup generate MODEL PROMPT", "command line")
-    model, tokenizer = _open_model(path)
-    document = tokenizer.special_tokens["<|document|>"]
+    opened = open_model(path)
     text = _read_stdin() if prompt is None and not sys.stdin.isatty() else prompt or ""
-    [completion] = Engine(model, frozenset({document})).generate([[document, *tokenizer.encode(text)]], sampling)
-    print(text + tokenizer.decode(completion.ids))
+    ids = opened.ids(text) or sorted(opened.end)[:1]  # a model that begins with nothing continues what has ended
+    [completion] = Engine(opened.model, opened.end).generate([ids], sampling)
+    print(text + opened.tokenizer.decode(completion.ids))
     return 0
 
 
@@ -309,15 +398,25 @@ def _read_stdin() -> str:
 def _serve(words: list[str]) -> int:
     from groundup.core.config import parse
     from groundup.inference import Engine
+    from groundup.inference.opening import open_model
     from groundup.serving.api import create_app, serve
-    from groundup.tokenizer import ChatTemplate
 
     path, words = _model_argument(words, "serve")
     config = parse(ServeOptions, ServeOptions(), words, "groundup serve MODEL", "command line")
-    model, tokenizer = _open_model(path)
-    template = ChatTemplate(tokenizer)
-    serve(create_app(Engine(model, template.stop_ids), template, path.resolve().name), config.host, config.port)
+    opened = open_model(path)
+    template = opened.template
+    engine = Engine(opened.model, template.stop_ids)
+    serve(create_app(engine, template, path.resolve().name), config.host, config.port)
     return 0
+
+
+def _inspect(words: list[str]) -> int:
+    from groundup.inspection.command import options_of, run
+
+    path, words = _model_argument(words, "inspect")
+    text, words = _positional(words, None)  # none: from standard input
+    options = options_of(words)
+    return run(path, _read_stdin() if text is None and not sys.stdin.isatty() else text or "", options)
 
 
 def _fetch(words: list[str]) -> int:
@@ -326,18 +425,15 @@ def _fetch(words: list[str]) -> int:
     return fetch(words)
 
 
-def _open_model(path: Path) -> tuple[Any, Any]:
-    from groundup.training import load_model, resolve_model
-
-    return load_model(resolve_model(path))
-
-
 def _model_argument(words: list[str], verb: str) -> tuple[Path, list[str]]:
     if words[:1] in (["-h"], ["--help"]):
         return Path(), words
     name, rest = _positional(words, None)
     if name is None:
-        raise UsageError(f"`groundup {verb}` needs a MODEL: a run directory such as runs/quickstart")
+        raise UsageError(
+            f"`groundup {verb}` needs a MODEL: a run directory such as runs/quickstart, a Hugging Face folder "
+            "or a GGUF file"
+        )
     return Path(name), rest
 
 

@@ -30,11 +30,11 @@ import filelock
 import psutil
 import torch
 
-import groundup
 from groundup.core.config import to_json, to_toml
 from groundup.core.errors import ArtifactError, DataError, RunLockedError
 from groundup.core.files import read_json, remove_leftovers, sha256_of, storage_errors, write_json, write_text
 from groundup.core.progress import duration, say
+from groundup.core.version import VERSION
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
@@ -230,7 +230,7 @@ def environment() -> dict[str, Any]:
     """Versions and hardware, for the record."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return {
-        "groundup": groundup.__version__,
+        "groundup": VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
@@ -276,7 +276,7 @@ def code_version(module: str) -> str:
 
     What lies beside them and is no Python, such as the templates of the report, counts as well.
     """
-    root = Path(groundup.__file__).parent
+    root = Path(__file__).parent.parent
     seen: dict[str, Path] = {}
     waiting = [module]
     while waiting:

@@ -245,7 +245,9 @@ def _attention(model: Transformer, tokenizer: BytePairTokenizer, validation: lis
     return {
         "text": text,
         "tokens": ["<|document|>", *(tokenizer.decode([token]) for token in ids[1:])],
-        "layers": [[[[round(w, 4) for w in row] for row in head] for head in layer[0].tolist()] for layer in record.attention],
+        "layers": [
+            [[[round(w, 4) for w in row] for row in head] for head in layer[0].tolist()] for layer in record.attention
+        ],
     }
 
 

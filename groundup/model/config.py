@@ -196,13 +196,18 @@ class ModelConfig:
         width = self.width or (self.heads * self.head_size)
         width = width or _round_up(self.aspect * layers, self.heads or self.head_size or 64)
         heads = self.heads or (max(1, width // self.head_size) if self.head_size else _heads_of(width))
+        if not self.head_size and width % heads:
+            raise UsageError(
+                f"model.width {width} cannot be split into {heads} heads; "
+                f"choose model.width as a multiple of {heads}, or model.head-size"
+            )
         head_size = self.head_size or width // heads
         gated = FEED_FORWARDS[self.feed_forward][1]
         latent, positions = self.latent, self.positions
         if latent.key_rank:
             latent = replace(
                 latent,
-                rotary_size=latent.rotary_size or head_size // 2,
+                rotary_size=latent.rotary_size or max(2, head_size // 4 * 2),
                 value_size=latent.value_size or head_size,
             )
         if positions.scaling != "none":
@@ -354,11 +359,6 @@ def _contradictions(config: ModelConfig) -> list[tuple[bool, str]]:
             f"model.width {config.width} is smaller than its {config.heads} heads; choose fewer model.heads",
         ),
         (
-            config.head_size == config.width // config.heads and config.width % config.heads != 0,
-            f"model.width {config.width} cannot be split into {config.heads} heads; "
-            f"choose model.width as a multiple of {config.heads}, or model.head-size",
-        ),
-        (
             not latents and rotary and config.rotary_size < 2,
             f"model.head-size {config.head_size} leaves rotary positions no pair of dimensions to turn; "
             "choose larger heads or a larger model.positions.fraction",
@@ -447,11 +447,6 @@ def _contradictions(config: ModelConfig) -> list[tuple[bool, str]]:
         (
             experts.count > 0 and config.bias == "all",
             "experts have no biases; set model.bias to none or qkv",
-        ),
-        (
-            # Grouped matrix products read rows of 16 bytes, which in bfloat16 are 8 numbers.
-            experts.count > 0 and (config.width % 8 or experts.hidden % 8) != 0,
-            f"experts need model.width {config.width} and model.experts.hidden {experts.hidden} as multiples of 8",
         ),
         (
             experts.bias_rate > 0 and experts.router != "sigmoid",

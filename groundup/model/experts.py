@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.model.config import FEED_FORWARDS, ModelConfig
+from groundup.model.grouped import grouped_product
 from groundup.model.layers import ACTIVATIONS, FeedForward
 
 
@@ -101,13 +102,13 @@ class Experts(nn.Module):
             self.load += load
         ends = load.cumsum(0, dtype=torch.int32)
 
-        def product(rows: Tensor, stack: Tensor) -> Tensor:
-            return F.grouped_mm(rows, stack.to(rows.dtype).transpose(-2, -1), offs=ends)
-
         rows = x[order // active]
-        inner = product(rows, self.up)
-        inner = self.activation(inner) if self.gate is None else self.activation(product(rows, self.gate)) * inner
-        outputs = product(inner, self.down)[order.argsort()].unflatten(0, (-1, active))
+        inner = grouped_product(rows, self.up, ends)
+        if self.gate is None:
+            inner = self.activation(inner)
+        else:
+            inner = self.activation(grouped_product(rows, self.gate, ends)) * inner
+        outputs = grouped_product(inner, self.down, ends)[order.argsort()].unflatten(0, (-1, active))
         return (outputs * routing.weights[..., None].to(outputs.dtype)).sum(dim=1)
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ are computed in float32 wherever the positions are.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,11 +84,28 @@ def _ramp(size: int, config: PositionConfig, device: torch.device | None) -> Ten
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turn the first dimensions of x [batch, heads, time, head_size] by the angles; those beyond them stay."""
-    cosine, sine = angles
+    return _Rotation.apply(x, *angles)
+
+
+class _Rotation(torch.autograd.Function):
+    """The gradient of a rotation is the rotation back, so nothing but the angles is kept for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(x, cosine, sine)
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(above, cosine, -sine), None, None
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     half = cosine.shape[-1]
     first, second, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]
-    turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1).type_as(x)
-    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+    turned = (torch.addcmul(first * cosine, second, sine, value=-1), torch.addcmul(second * cosine, first, sine))
+    return torch.cat((*(part.type_as(x) for part in turned), rest), dim=-1)
 
 
 def alibi_slopes(heads: int, device: torch.device | None = None) -> Tensor:

@@ -4,7 +4,7 @@ Hidden matrices get Muon; embeddings, the head, routers and everything one-dimen
 (Loshchilov & Hutter 2019), and one-dimensional parameters are never decayed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -30,14 +30,24 @@ class OptimizerConfig:
     """AdamW's decay of the mean gradient."""
     beta2: float = 0.95
     """AdamW's decay of the mean squared gradient."""
+    tuned_width: int = 0
+    """model.width at which the rates were tuned: for another they are multiplied by √(tuned-width / width), as the
+    steps of wider layers must be smaller; 0: use them as they are."""
 
     def __post_init__(self) -> None:
-        for name in ("matrix_rate", "rate", "weight_decay"):
+        for name in ("matrix_rate", "rate", "weight_decay", "tuned_width"):
             if getattr(self, name) < 0:
                 raise UsageError(f"optimizer.{name} is {getattr(self, name)}; it cannot be negative")
         for name in ("momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"optimizer.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+
+    def for_width(self, width: int) -> "OptimizerConfig":
+        """With the rates of a model this wide."""
+        if self.tuned_width in (0, width):
+            return self
+        factor = (self.tuned_width / width) ** 0.5
+        return replace(self, matrix_rate=self.matrix_rate * factor, rate=self.rate * factor, tuned_width=width)
 
 
 def build_optimizers(
@@ -65,12 +75,12 @@ def build_optimizers(
         {"params": tables, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    # μP (Yang et al. 2022) keeps the spectral norm of a step: AdamW's grows with the width, ours of Muon with its root.
+    narrower = model.config.mup_width / model.config.width if model.config.mup_width else 1.0
     if matrices and config.matrix_rate:
-        optimizers.append(Muon(matrices, config.matrix_rate, config.momentum, config.weight_decay, dtype))
+        rate = config.matrix_rate * narrower**0.5
+        optimizers.append(Muon(matrices, rate, config.momentum, config.weight_decay, dtype))
     elif matrices:
-        # μP (Yang et al. 2022): AdamW's steps of hidden matrices shrink with the width. Muon's need not: they are
-        # orthogonal, of one size at any width.
-        narrower = model.config.mup_width / model.config.width if model.config.mup_width else 1.0
         groups.append({"params": matrices, "weight_decay": config.weight_decay, "lr": config.rate * narrower})
     optimizers.append(torch.optim.AdamW(groups, config.rate, (config.beta1, config.beta2), eps=1e-10, fused=True))
     for optimizer in optimizers:

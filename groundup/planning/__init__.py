@@ -1,5 +1,6 @@
 """What a model costs: parameters, floating-point operations, memory."""
 
-from groundup.planning.size import count_parameters, training_flops
+from groundup.planning.count import Operations, Parameters, cache_bytes, operations, parameters
+from groundup.planning.size import count_parameters
 
-__all__ = ["count_parameters", "training_flops"]
+__all__ = ["Operations", "Parameters", "cache_bytes", "count_parameters", "operations", "parameters"]

@@ -4,7 +4,7 @@ Enters: the corpus and the tokenizer of a run. Leaves in ``pretrain/``: ``tokens
 ``checkpoints/``, ``metrics.jsonl``, ``samples.jsonl`` and ``model.json``.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,14 @@ class PretrainConfig(TrainingConfig):
     """Texts sampled at each validation."""
     sample_tokens: int = 96
     """Length of each sample in tokens."""
+
+    def for_width(self, width: int) -> "PretrainConfig":
+        """With the rates of a model this wide, and a batch in proportion: the batch up to which larger ones save steps
+        grows about as fast as the width does when depth and tokens grow with it (Bergsma et al. 2025, "Power lines").
+        """
+        tuned = self.optimizer.tuned_width or width
+        accumulation = max(1, round(self.accumulation * width / tuned))
+        return replace(self, optimizer=self.optimizer.for_width(width), accumulation=accumulation)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,16 +1,17 @@
 """A recipe: everything a run depends on, as one typed tree. The shipped ones are the ``*.toml`` files beside this."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
-from groundup.core.config import from_table, read_toml
+from groundup.core.config import from_table, parse, read_toml
 from groundup.core.errors import UsageError
 from groundup.corpus.build import CorpusConfig
 from groundup.evaluation.evaluate import EvaluateConfig
 from groundup.model import ModelConfig
+from groundup.model.presets import preset
 from groundup.posttraining.dpo import DPOConfig
 from groundup.posttraining.grpo import GRPOConfig
 from groundup.posttraining.sft import SFTConfig
@@ -58,7 +59,38 @@ def load(name: str) -> Recipe:
         close = difflib.get_close_matches(name, list(shipped()), n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(shipped())}, or the path of a .toml file"
         raise UsageError(f"unknown recipe {name!r}; {hint}")
-    return from_table(Recipe, Recipe(), read_toml(path), f"recipe {path.name}")
+    table, recipe, where = read_toml(path), Recipe(), f"recipe {path.name}"
+    if isinstance(model := table.get("model"), dict) and (shape := model.pop("preset", "")):
+        try:
+            recipe = with_preset(recipe, shape)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
+    return from_table(Recipe, recipe, table, where)
+
+
+def with_preset(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with a published shape in the place of its whole model section.
+
+    Raises:
+        UsageError: no preset has that name.
+    """
+    return replace(recipe, model=preset(name).config)
+
+
+def with_options(recipe: Recipe, options: Sequence[str], program: str) -> Recipe:
+    """The recipe with the options of the command line, complete: it holds the same anywhere and says every value.
+
+    Args:
+        recipe: what holds where no option speaks.
+        options: ``--section.key value`` …
+        program: shown in ``--help``.
+
+    Raises:
+        UsageError: an option is unknown or wrong.
+        SystemExit: after printing ``--help``.
+    """
+    recipe = with_absolute_paths(parse(Recipe, recipe, options, program, "command line"))
+    return replace(recipe, model=recipe.model.resolved())
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

@@ -13,7 +13,7 @@ from groundup.objectives import Preference, next_token
 from groundup.posttraining.dpo import Pair, preference_batch
 
 Twins = Callable[[ModelConfig, int], tuple[Transformer, Any]]
-CONFIG = ModelConfig(layers=2, width=32, heads=2, kv_heads=1, hidden=64, context=64, qk_norm=False)
+CONFIG = ModelConfig(layers=2, width=32, heads=2, kv_heads=1, hidden=64, context=64, qk_norm="none")
 
 
 def test_next_token_equals_transformers_loss(twins: Twins) -> None:

@@ -1,27 +1,24 @@
-"""GGUF, the model files of llama.cpp: the tokenizer inside. Only the metadata at the front are read, never a weight.
+"""The tokenizer inside GGUF, the model files of llama.cpp.
 
-A file is ``GGUF``, a version, the number of tensors, the number of metadata, and these: a name, a type and a value
-each, little-endian, strings and arrays after their length. Every length is checked against what the file still has.
+Enters: the metadata of such a file (``gguf_container``). Leaves: a tokenizer. ``gguf_writing`` goes the way back.
 """
 
-import struct
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from groundup.core.errors import DataError
-from groundup.tokenizer.formats.definition import LARGEST_FILE, AddedToken, Definition
+from groundup.tokenizer.formats import gguf_container as container
+from groundup.tokenizer.formats.definition import AddedToken, Definition
 from groundup.tokenizer.formats.gpt2 import define, merges_spelled
 from groundup.tokenizer.formats.huggingface import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, Parts
 from groundup.tokenizer.pretokenize import NAMED, Pattern
+from groundup.tokenizer.protocol import SPECIAL_TOKENS
 from groundup.tokenizer.vocabulary import MOST_TOKENS
 
-MAGIC = b"GGUF"
-_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
-#: At most so many metadata; files in use have about fifty.
-MOST_METADATA = 1 << 16
-_PREFIX = "tokenizer.ggml."
+MAGIC = container.MAGIC
+PREFIX = "tokenizer.ggml."
+CHAT_TEMPLATE = "tokenizer.chat_template"
 
 _CJK = "[一-龥぀-ゟ゠-ヿ]+"
 _ASIAN = "[一-龥ࠀ-一가-퟿]+"
@@ -58,7 +55,7 @@ _CUTTING: Mapping[tuple[str, ...], tuple[str, ...]] = {
 }  # fmt: skip
 PATTERNS = {name: Pattern(splits) for names, splits in _CUTTING.items() for name in names}
 #: Those with which a piece that is a token as a whole is that token.
-_WHOLE_PIECES = ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "midm-2.0", "lfm2")
+WHOLE_PIECES = ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "midm-2.0", "lfm2")
 
 
 def read_metadata(stream: IO[bytes]) -> dict[str, Any]:
@@ -67,23 +64,8 @@ def read_metadata(stream: IO[bytes]) -> dict[str, Any]:
     Raises:
         DataError: the file is no GGUF of version 2 or 3, truncated, or claims sizes that it cannot have.
     """
-    reader = _Reader(stream)
-    if reader.take(4) != MAGIC:
-        raise DataError("it is no GGUF file")
-    version = reader.number("I")
-    if version not in (2, 3):
-        raise DataError(f"it is GGUF of version {version} or of a machine with other byte order; 2 and 3 are supported")
-    reader.number("Q")  # tensors
-    count = reader.number("Q")
-    if count > MOST_METADATA:
-        raise DataError(f"it claims {count:,} metadata; at most {MOST_METADATA:,} are supported")
-    found = {}
-    for _ in range(count):
-        name = reader.string()
-        value = reader.value(reader.number("I"))
-        if name.startswith(_PREFIX):
-            found[name.removeprefix(_PREFIX)] = value
-    return found
+    found = container.read_metadata(stream)
+    return {name.removeprefix(PREFIX): value for name, value in found.items() if name.startswith(PREFIX)}
 
 
 def read(metadata: Mapping[str, Any]) -> Definition | Parts:
@@ -122,7 +104,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int]
         elif kind != UNUSED:
             raise DataError(f"token {token_id} has the type {kind}, which a byte-level tokenizer has no use for")
     pairs, _ = merges_spelled(ids, _list_of(metadata, "merges", str))
-    made = define(ids, pairs, special_tokens, PATTERNS[cutting], cutting in _WHOLE_PIECES)
+    made = define(ids, pairs, special_tokens, PATTERNS[cutting], cutting in WHOLE_PIECES)
     return replace(made, added_tokens=tuple(added_tokens))
 
 
@@ -154,58 +136,56 @@ def _list_of(metadata: Mapping[str, Any], name: str, kind: type[Any]) -> list[An
     return values
 
 
-class _Reader:
-    """Little-endian values one after the other, as far into the file as they need it."""
+@dataclass(frozen=True)
+class Marks:
+    """Ids that have a meaning of their own to the readers of a file; None: there is no such token."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._held, self._place = stream, b"", 0
-        self._left = LARGEST_FILE
+    begin: int | None = None
+    """Stands before every text (``bos``)."""
+    end: int | None = None
+    """Ends a text (``eos``): generation stops there."""
+    end_of_turn: int | None = None
+    """Ends what one side says in a conversation (``eot``): generation stops there too."""
+    padding: int | None = None
+    """Fills up a batch (``pad``)."""
+    add_begin: bool = False
+    """``begin`` is put before a text that is encoded."""
 
-    def take(self, size: int) -> bytes:
-        """The next ``size`` bytes."""
-        if size > len(self._held) - self._place:
-            self._read(size)
-        start = self._place
-        self._place += size
-        return self._held[start : self._place]
+    @classmethod
+    def ours(cls, special_tokens: Mapping[str, int]) -> "Marks | None":
+        """Those of our own vocabularies, in which a document ends where the next begins; None for any other."""
+        if not set(SPECIAL_TOKENS) <= special_tokens.keys():
+            return None
+        begin, end_of_turn, padding = (special_tokens[name] for name in ("<|document|>", "<|end|>", "<|pad|>"))
+        return cls(begin, begin, end_of_turn, padding, add_begin=True)
 
-    def number(self, kind: str) -> Any:
-        """The next number, of a type of ``struct``."""
-        return struct.unpack("<" + kind, self.take(struct.calcsize("<" + kind)))[0]
 
-    def string(self) -> str:
-        """The next string."""
-        try:
-            return self.take(self.number("Q")).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError("one of its strings is not UTF-8") from error
+def read_marks(metadata: Mapping[str, Any]) -> Marks:
+    """What begins and ends a text, by the metadata with their full names.
 
-    def value(self, kind: int) -> Any:
-        """The next value of a type of GGUF."""
-        if kind in _NUMBERS:
-            return self.number(_NUMBERS[kind])
-        if kind == _STRING:
-            return self.string()
-        if kind != _ARRAY:
-            raise DataError(f"it has a value of the type {kind}, which GGUF does not know")
-        kind, count = self.number("I"), self.number("Q")
-        if kind in _NUMBERS:
-            size = struct.calcsize("<" + _NUMBERS[kind])
-            return list(struct.unpack(f"<{count}{_NUMBERS[kind]}", self.take(count * size)))
-        if kind != _STRING:
-            raise DataError(f"it has an array of the type {kind}, which no tokenizer needs")
-        if count > 4 * MOST_TOKENS:
-            raise DataError(f"it has an array of {count:,} strings, more than any tokenizer in use")
-        return [self.string() for _ in range(count)]
+    Raises:
+        DataError: one of them is no id.
+    """
+    ids = []
+    for name in ("bos", "eos", "eot", "padding"):
+        token_id = metadata.get(f"{PREFIX}{name}_token_id")
+        if token_id is not None and (type(token_id) is not int or not 0 <= token_id < MOST_TOKENS):
+            raise DataError(f"its {name}_token_id is {token_id!r:.40}, no id")
+        ids.append(token_id)
+    add_begin = metadata.get(PREFIX + "add_bos_token", False)
+    if type(add_begin) is not bool:
+        raise DataError(f"its add_bos_token is {add_begin!r:.40}, neither true nor false")
+    begin, end, end_of_turn, padding = ids
+    return Marks(begin, end, end_of_turn, padding, add_begin)
 
-    def _read(self, size: int) -> None:
-        """Hold ``size`` bytes at least."""
-        rest = self._held[self._place :]
-        wanted = size - len(rest)
-        if wanted > self._left:
-            raise DataError(f"its metadata are longer than {LARGEST_FILE:,} bytes")
-        more = self._stream.read(max(wanted, min(1 << 20, self._left)))
-        self._left -= len(more)
-        if len(more) < wanted:
-            raise DataError("it is truncated")
-        self._held, self._place = rest + more, 0
+
+def read_chat_template(metadata: Mapping[str, Any]) -> str:
+    """The Jinja source of the chat template; empty where there is none.
+
+    Raises:
+        DataError: it is no text.
+    """
+    template = metadata.get(CHAT_TEMPLATE, "")
+    if not isinstance(template, str):
+        raise DataError("its chat template is no text")
+    return template

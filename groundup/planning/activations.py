@@ -1,0 +1,190 @@
+"""What a training step keeps between forward and backward, from the model's shape alone.
+
+Enters: a :class:`ModelConfig`, a vocabulary size, a micro-batch. Leaves: bytes, part by part; each function tells the
+tensors of one part. Counted is what PyTorch's operations save for the backward pass when they run one by one on a CPU,
+of windows that are one sequence each, without dropout. Accelerators keep less: their fused norms save no normalised
+copy. What an operation needs only while it runs comes on top.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from groundup.model.config import FEED_FORWARDS, ModelConfig
+
+FLOAT, INDEX = 4, 8
+#: Tensors of the inner size that a feed-forward layer keeps: before the activation, after it, the other factor, the
+#: product; relu needs only what came out of it.
+INNER_TENSORS: Mapping[str, int] = {"relu": 1, "relu2": 2, "gelu": 2, "gelu-tanh": 2, "silu": 2}
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward pass works on."""
+
+    rows: int
+    """Sequences."""
+    time: int
+    """Tokens of each."""
+    element: int = 4
+    """Bytes of a number in matrix products: 4 in float32, 2 under bfloat16 autocast. Norms and the stream have 4."""
+
+    @property
+    def tokens(self) -> int:
+        """In all sequences."""
+        return self.rows * self.time
+
+    def read(self, inputs: int, *outputs: int) -> int:
+        """Vectors of ``inputs`` numbers that matrices [outputs, inputs] are multiplied with.
+
+        Autocast gives each product copies of its own, of the vectors and of the matrix.
+        """
+        if self.element == FLOAT:
+            return FLOAT * self.tokens * inputs
+        return self.element * sum(self.tokens * inputs + inputs * size for size in outputs)
+
+    def kept(self, numbers: int) -> int:
+        """So many numbers per token, as matrix products give them."""
+        return self.element * self.tokens * numbers
+
+
+def activation_bytes(config: ModelConfig, vocab_size: int, batch: MicroBatch) -> dict[str, int]:
+    """Bytes kept for the backward pass of next-token prediction on a micro-batch, by part."""
+    config = config.resolved()
+    parts = {"norms": 0, "attention": 0, "feed_forward": 0, "experts": 0}
+    for layer in range(config.layers):
+        parts["norms"] += stream_norms(config, batch)
+        parts["attention"] += (latent_attention if config.latent.key_rank else attention)(config, layer, batch)
+        if config.routed(layer):
+            parts["experts"] += experts(config, batch)
+        else:
+            parts["feed_forward"] += feed_forward(config, config.hidden, batch)
+    parts["norms"] += 0 if config.norm_place == "post" else stream_norm(config, batch)
+    parts["positions"] = positions(config, batch)
+    parts["loss"] = loss(config, vocab_size, batch)
+    return {part: size for part, size in parts.items() if size}
+
+
+def rms_norm(size: int, count: int, offset: bool) -> int:
+    """``count`` vectors: what enters, its root mean square, the normalised vector; and the scales, where 1 is added."""
+    return FLOAT * (count * (2 * size + 1) + size * offset)
+
+
+def stream_norm(config: ModelConfig, batch: MicroBatch) -> int:
+    """One norm of the residual stream; LayerNorm keeps what enters, its mean and its deviation."""
+    if config.norm == "layer":
+        return FLOAT * batch.tokens * (config.width + 2)
+    return rms_norm(config.width, batch.tokens, config.norm_offset)
+
+
+def stream_norms(config: ModelConfig, batch: MicroBatch) -> int:
+    """The norms of a block; with residual scalars also the stream before it was scaled."""
+    norms = (4 if config.norm_place == "sandwich" else 2) * stream_norm(config, batch)
+    return norms + FLOAT * batch.tokens * config.width * config.residual_scalars
+
+
+def attention(config: ModelConfig, layer: int, batch: MicroBatch) -> int:
+    """The stream that it reads, queries, keys and values with their norms, and what makes the scores differentiable."""
+    query, key = config.heads * config.head_size, config.kv_heads * config.head_size
+    total = batch.read(config.width, query, key, key)
+    for heads in (config.heads, config.kv_heads):
+        if config.qk_norm == "head":
+            total += rms_norm(config.head_size, batch.tokens * heads, config.norm_offset)
+        elif config.qk_norm == "all":
+            total += rms_norm(config.head_size * heads, batch.tokens, config.norm_offset)
+    if config.has_value_embedding(layer):
+        total += FLOAT * batch.tokens * key
+    if config.key_smear:
+        total += batch.kept(key)
+    total += _mixing(config, layer, batch, config.head_size, config.head_size, config.kv_heads)
+    return total + batch.read(query, config.width)
+
+
+def _mixing(config: ModelConfig, layer: int, batch: MicroBatch, query_size: int, value_size: int, kv_heads: int) -> int:
+    """Queries, keys, values, and the weights or what a fused kernel keeps instead of them."""
+    heads = config.heads
+    if config.attention.softcap or config.attention.sinks:
+        return batch.kept(heads * (2 * query_size + value_size)) + _written_out_scores(config, batch)
+    if query_size != value_size:  # PyTorch has no fused kernel for that on a CPU: the scores are there, in float32
+        return FLOAT * batch.tokens * heads * (2 * query_size + value_size + batch.time)
+    fused = batch.kept(heads * query_size + kv_heads * (query_size + value_size))
+    fused += FLOAT * batch.tokens * heads  # the logarithms of the sums
+    if config.positions.kind == "rotary":
+        fused += batch.kept(heads * value_size)  # what comes out; else the output matrix reads it as it lies
+    if config.positions.kind != "alibi" and config.windowed(layer) and config.attention.window < batch.time:
+        fused += batch.element * batch.time**2  # the mask
+    return fused
+
+
+def _written_out_scores(config: ModelConfig, batch: MicroBatch) -> int:
+    """Soft-capped scores, their softmax in float32 and in the dtype of matrix products, and the mask."""
+    pairs = config.heads * batch.time * batch.tokens
+    weights = pairs + config.heads * batch.tokens * config.attention.sinks
+    total = FLOAT * weights + (batch.element * weights if batch.element != FLOAT else 0)
+    if config.attention.softcap:
+        total += batch.element * pairs
+    return total + (batch.time**2 if config.positions.kind != "alibi" else 0)
+
+
+def latent_attention(config: ModelConfig, layer: int, batch: MicroBatch) -> int:
+    """The same for keys and values that are read from a small vector."""
+    latent, heads = config.latent, config.heads
+    query_size = config.head_size + latent.rotary_size
+    query, down = heads * query_size, latent.key_rank + latent.rotary_size
+    total = batch.read(config.width, latent.query_rank or query, down)
+    if latent.query_rank:
+        total += rms_norm(latent.query_rank, batch.tokens, config.norm_offset) + batch.read(latent.query_rank, query)
+    total += rms_norm(latent.key_rank, batch.tokens, config.norm_offset)
+    if batch.element == FLOAT:
+        total += FLOAT * batch.tokens * latent.rotary_size  # lies in one tensor with the small vector
+    expanded = heads * (config.head_size + latent.value_size)
+    if batch.rows == 1:
+        total += batch.read(latent.key_rank, expanded)
+    else:  # each head reads a copy of the small vector, for its keys and for its values, and each row its own matrices
+        total += batch.kept(2 * heads * latent.key_rank) + batch.element * batch.rows * latent.key_rank * expanded
+    total += _mixing(config, layer, batch, query_size, latent.value_size, heads)
+    return total + batch.read(heads * latent.value_size, config.width)
+
+
+def feed_forward(config: ModelConfig, hidden: int, batch: MicroBatch) -> int:
+    """What it reads, and the inner tensors."""
+    reads = batch.read(config.width, *[hidden] * (2 if config.gated else 1))
+    return reads + _inner(config, hidden, batch)
+
+
+def _inner(config: ModelConfig, hidden: int, batch: MicroBatch) -> int:
+    activation, gated = FEED_FORWARDS[config.feed_forward]
+    tensors = INNER_TENSORS[activation] + (2 if gated else 0)
+    return batch.kept((tensors - 1) * hidden) + batch.read(hidden, config.width)
+
+
+def experts(config: ModelConfig, batch: MicroBatch) -> int:
+    """Router, the tokens laid out expert by expert, their inner tensors and outputs, and the balancing loss."""
+    chosen = config.experts
+    shared = [chosen.shared * chosen.hidden] * (2 if config.gated else 1) if chosen.shared else []
+    total = batch.read(config.width, chosen.count, *shared)
+    total += batch.kept(chosen.count) + INDEX * batch.tokens * chosen.active
+    if chosen.normalise:
+        total += batch.kept(chosen.active + 1)
+    activation, gated = FEED_FORWARDS[config.feed_forward]
+    inner = (INNER_TENSORS[activation] + (2 if gated else 0)) * chosen.hidden
+    places = batch.tokens * chosen.active
+    total += places * (2 * INDEX + FLOAT * (2 * config.width + inner + 1)) + FLOAT * chosen.count
+    if chosen.balance:
+        total += batch.kept(chosen.count) + FLOAT * chosen.count
+    return total + (_inner(config, chosen.shared * chosen.hidden, batch) if chosen.shared else 0)
+
+
+def positions(config: ModelConfig, batch: MicroBatch) -> int:
+    """Places in the table of positions, or what global and windowed layers share: cosines and sines, or distances."""
+    if config.positions.kind == "learned":
+        return INDEX * batch.time
+    kinds = len({config.windowed(layer) for layer in range(config.layers)})
+    written_out = config.attention.softcap or config.attention.sinks
+    if config.positions.kind == "alibi" and not written_out:
+        return FLOAT * config.heads * batch.time**2 * kinds
+    return FLOAT * batch.time * config.rotary_size * kinds
+
+
+def loss(config: ModelConfig, vocab_size: int, batch: MicroBatch) -> int:
+    """The gradients of what the output head reads and of its matrix, which the loss makes as it goes."""
+    return FLOAT * config.width * (batch.tokens + vocab_size)

@@ -1,0 +1,171 @@
+"""What building a model takes, before it is built: figures and the table that shows them.
+
+Enters: a :class:`ModelConfig`, a vocabulary size and how it will be trained. Leaves: parameters, operations and bytes,
+all computed from the shape. Time only where a speed is given: what a machine reaches cannot be computed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from groundup.core.errors import UsageError
+from groundup.core.progress import duration
+from groundup.model.config import ModelConfig
+from groundup.model.presets import names, preset
+from groundup.planning.activations import FLOAT, MicroBatch, activation_bytes
+from groundup.planning.count import Parameters, cache_bytes, operations, parameters
+
+#: Names of the dtypes of matrix products, by the bytes of a number.
+PRECISIONS = {4: "float32", 2: "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the model will be trained."""
+
+    rows: int
+    """Windows of the whole context in a micro-batch."""
+    tokens: int = 0
+    """Tokens of all training; 0: not known."""
+    muon: bool = True
+    """Hidden matrices are trained by Muon, which keeps one number per weight; AdamW keeps two."""
+    element: int = FLOAT
+    """Bytes of a number in matrix products: 4 in float32, 2 in bfloat16. Weights stay float32."""
+    operations_per_second: float = 0.0
+    """Speed of the machine in operations as executed; 0: not known."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "operations_per_second"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; it cannot be negative")
+
+
+def figures(config: ModelConfig, vocab_size: int, training: Training) -> dict[str, dict[str, Any]]:
+    """Every number of the plan, in sections; operations are single ones, memory is in bytes, time in seconds."""
+    config = config.resolved()
+    sizes = parameters(config, vocab_size)
+    sequence = operations(config, vocab_size, config.context)
+    batch = MicroBatch(training.rows, config.context, training.element)
+    activations = activation_bytes(config, vocab_size, batch)
+    weights, cached = FLOAT * sizes.total, cache_bytes(config, config.context, FLOAT)
+    kept = {
+        "weights": weights,
+        "gradients": weights,
+        "optimizer": optimizer_bytes(sizes, muon=training.muon),
+        "activations": sum(activations.values()),
+    }
+    found: dict[str, dict[str, Any]] = {
+        "model": {
+            "layers": config.layers,
+            "width": config.width,
+            "heads": config.heads,
+            "kv_heads": config.kv_heads,
+            "context": config.context,
+            "vocabulary": vocab_size,
+        },
+        "parameters": {**sizes.parts, "total": sizes.total},
+        "operations_per_token": {
+            "forward": sequence.forward // config.context,
+            "forward_and_backward": sequence.training // config.context,
+            "of_which_useful": sequence.useful_training // config.context,
+        },
+        "micro_batch": {"rows": training.rows, "tokens": batch.tokens, "precision": PRECISIONS[training.element]},
+        "training_bytes": {**kept, "total": sum(kept.values())},
+        "generation_bytes": {
+            "weights": weights,
+            "cache_per_token": cached // config.context,
+            "cache_of_the_context": cached,
+        },
+    }
+    if sizes.active != sizes.total:
+        found["parameters"]["active_per_token"] = sizes.active
+    if training.tokens:
+        executed = sequence.training * training.tokens // config.context
+        found["training"] = {"tokens": training.tokens, "operations": executed}
+        if training.operations_per_second:
+            found["training"]["seconds"] = executed / training.operations_per_second
+    return found
+
+
+def optimizer_bytes(sizes: Parameters, *, muon: bool) -> int:
+    """What AdamW, and Muon for hidden matrices, remember between steps, in float32."""
+    return FLOAT * (2 * sizes.total - (sizes.hidden_matrices if muon else 0))
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The figures as text, a line each."""
+    context, batch = found["model"]["context"], found["micro_batch"]
+    at_a_time = f"{batch['rows']} × {context:,} tokens at a time"
+    titles = {
+        "model": "model",
+        "parameters": "parameters",
+        "operations_per_token": f"floating-point operations per token, in sequences of {context:,}",
+        "training": "pretraining",
+        "training_bytes": f"memory of training, {at_a_time}, in {batch['precision']}",
+        "generation_bytes": "memory of generating",
+    }
+    lines = []
+    for section, title in titles.items():
+        if section in found:
+            lines += ["", title]
+            lines += [f"  {name.replace('_', ' '):24}{shown:>20}" for name, shown in _shown(section, found[section])]
+    return "\n".join(lines[1:])
+
+
+def presets_table(found: list[dict[str, Any]]) -> str:
+    """The presets as text, a line each, under a line of column names."""
+    cells = [[key.replace("_", " ") for key in found[0]]]
+    cells += [[f"{value:,}" if isinstance(value, int) else value for value in row.values()] for row in found]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        name, family, *numbers = (
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join((name, family, *numbers)))
+    return "\n".join(lines)
+
+
+def presets() -> list[dict[str, Any]]:
+    """Name, family and sizes of every preset."""
+    listed = []
+    for name in names():
+        known = preset(name)
+        sizes, config = parameters(known.config, known.vocab_size), known.config.resolved()
+        listed.append(
+            {
+                "name": name,
+                "family": known.family,
+                "parameters": sizes.total,
+                "active": sizes.active,
+                "layers": config.layers,
+                "width": config.width,
+                "heads": config.heads,
+                "kv_heads": config.kv_heads,
+                "context": config.context,
+                "vocabulary": known.vocab_size,
+            }
+        )
+    return listed
+
+
+def _shown(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if name == "seconds":
+            yield "time at the given speed", duration(value)
+        elif section.endswith("bytes"):
+            yield name, _scaled(value, "B")
+        elif section == "operations_per_token" or name == "operations":
+            yield name, _scaled(value, "FLOP")
+        else:
+            yield name, f"{value:,}"
+
+
+def _scaled(value: float, unit: str) -> str:
+    """``1234567`` bytes → ``1.23 MB``."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if value < 999.5:
+            return f"{value:.3g} {prefix}{unit}"
+        value /= 1000
+    return f"{value:,.3g} Z{unit}"
