@@ -32,9 +32,11 @@ groundup {version}: build a large language model from the ground up
   groundup generate MODEL "prompt" [--max-tokens N …] continue a text
   groundup serve MODEL [--port N …]                   an OpenAI-compatible server on this machine
   groundup inspect MODEL "text" [--out DIR …]         look inside a model: attention, predictions layer by layer
+  groundup export MODEL --to hf|gguf [--out PATH …]   write a model for transformers, vLLM, llama.cpp or Ollama
   groundup fetch [NAME …]                             bring a corpus or a vocabulary into the cache; without, list them
 
-  RECIPE is a name or a path to a .toml file; MODEL is a run directory or a checkpoint folder.
+  RECIPE is a name or a path to a .toml file; MODEL is a run directory, a checkpoint,
+  a Hugging Face folder or a GGUF file.
   `groundup VERB --help` explains every option with its default.
 """
 
@@ -152,6 +154,7 @@ def _dispatch(words: list[str]) -> int:
         "generate": _generate,
         "serve": _serve,
         "inspect": _inspect,
+        "export": _export,
         "fetch": _fetch,
     }
     usage = USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES), tools=", ".join(TOOL_NAMES))
@@ -417,6 +420,15 @@ def _inspect(words: list[str]) -> int:
     text, words = _positional(words, None)  # none: from standard input
     options = options_of(words)
     return run(path, _read_stdin() if text is None and not sys.stdin.isatty() else text or "", options)
+
+
+def _export(words: list[str]) -> int:
+    from groundup.core.config import parse
+    from groundup.inference.exporting import ExportOptions, export
+
+    path, words = _model_argument(words, "export")
+    print(export(path, parse(ExportOptions, ExportOptions(), words, "groundup export MODEL", "command line")))
+    return 0
 
 
 def _fetch(words: list[str]) -> int:

@@ -80,7 +80,7 @@ def open_model(path: str | Path, dtype: torch.dtype | None = None) -> OpenModel:
 
 
 def _of_run(path: Path, dtype: torch.dtype | None) -> OpenModel:
-    model, tokenizer = load_model(resolve_model(path))
+    model, tokenizer = load_model(resolve_model(path), mapped=True)
     document = tokenizer.special_tokens["<|document|>"]
     template = ChatTemplate(tokenizer)
     return OpenModel(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
 from groundup.model.experts import Routing
-from groundup.model.layers import RMSNorm, query_key_norm
+from groundup.model.layers import RMSNorm, query_key_norm, table
 from groundup.model.positions import Angles, rotate
 
 
@@ -137,7 +137,7 @@ class Attention(nn.Module):
         self.smear = nn.Parameter(torch.ones(config.kv_heads)) if config.key_smear else None
         self.sinks = nn.Parameter(torch.zeros(config.heads)) if config.attention.sinks else None
         embedded = config.has_value_embedding(layer)
-        self.value_embedding = nn.Embedding(vocab_size, config.kv_heads * size) if embedded else None
+        self.value_embedding = table(vocab_size, config.kv_heads * size) if embedded else None
         self.value_share = nn.Parameter(torch.ones(config.kv_heads)) if embedded else None
 
     def heads(self, x: Tensor, shared: Pass) -> tuple[Tensor, Tensor, Tensor]:

@@ -280,8 +280,8 @@ class ModelConfig:
         if self.attention.scale:
             return self.attention.scale
         size = self.head_size + (self.latent.rotary_size if self.latent.key_rank else 0)
-        # μP (Yang et al. 2022): 1/d instead of 1/√d once heads grow; equal at the size that was tuned.
-        return size**-0.5 if not self.mup_width else (self.mup_width / self.width) ** 0.5 * size**-0.5
+        # μP (Yang et al. 2022): 1/d instead of 1/√d, equal at 64, the size of heads unless told otherwise.
+        return 8 / size if self.mup_width else size**-0.5
 
     @property
     def logits_scale(self) -> float:

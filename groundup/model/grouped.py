@@ -11,13 +11,16 @@ from torch.utils.flop_counter import register_flop_formula
 
 
 def grouped_product(rows: Tensor, stack: Tensor, ends: Tensor) -> Tensor:
-    """rows [n, in] · stack[group] [out, in]ᵀ → [n, out].
+    """rows [n, in] · stack[group] [out, in]ᵀ → [n, out], in the dtype of rows, or in autocast's.
 
     Args:
         rows: sorted by group.
         stack: the matrices [groups, out, in].
         ends: int32 [groups]; group g's rows are those from ``ends[g - 1]`` (0 for the first) up to ``ends[g]``.
     """
+    device = rows.device.type
+    if torch.is_autocast_enabled(device):
+        rows = rows.to(torch.get_autocast_dtype(device))
     stack = stack.to(rows.dtype)
     if rows.dtype == torch.bfloat16 and rows.shape[1] % 8 == 0 and stack.shape[1] % 8 == 0:
         return F.grouped_mm(rows, stack.transpose(1, 2), offs=ends)  # one kernel, but only for this type

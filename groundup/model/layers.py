@@ -72,6 +72,11 @@ def query_key_norm(config: ModelConfig, heads: int) -> nn.Module:
     return RMSNorm(size, config.norm_epsilon, config.norm_offset)
 
 
+def table(rows: int, size: int) -> nn.Embedding:
+    """An embedding of normal vectors, drawn so that one on the meta device does not load the compiler first."""
+    return nn.Embedding(rows, size, _weight=torch.randn(rows, size))
+
+
 class FeedForward(nn.Module):
     """down(activation(up(x))), or with a gate down(activation(gate(x)) · up(x)) (Shazeer 2020)."""
 

@@ -15,7 +15,7 @@ from groundup.model.attention import Attention, LatentAttention, Pass, Record
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
 from groundup.model.experts import Experts
-from groundup.model.layers import FeedForward, LayerNorm, RMSNorm, norm
+from groundup.model.layers import FeedForward, LayerNorm, RMSNorm, norm, table
 from groundup.model.positions import Angles, alibi_slopes, rotary_angles, sinusoidal
 
 #: The layers that write to the residual stream.
@@ -69,9 +69,9 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config = config.resolved()
         self.vocab_size = vocab_size
-        self.embedding = nn.Embedding(vocab_size, config.width)
+        self.embedding = table(vocab_size, config.width)
         learned = config.positions.kind == "learned"
-        self.position_embedding = nn.Embedding(config.context, config.width) if learned else None
+        self.position_embedding = table(config.context, config.width) if learned else None
         self.blocks = nn.ModuleList(Block(config, layer, vocab_size) for layer in range(config.layers))
         self.stream_scales = nn.Parameter(torch.ones(config.layers, 2)) if config.residual_scalars else None
         self.norm = nn.Identity() if config.norm_place == "post" else norm(config)
@@ -127,8 +127,6 @@ class Transformer(nn.Module):
                 for after in (block.attention_output_norm, block.feed_forward_output_norm):
                     assert isinstance(after, RMSNorm | LayerNorm)
                     after.scale.fill_(-1.0 if self.config.norm_offset else 0.0)
-        if self.stream_scales is not None:
-            self.stream_scales.copy_(torch.tensor([1.0, 0.0]))
         return self
 
     def _draw(self, name: str, parameter: Tensor, generator: torch.Generator) -> None:
@@ -136,6 +134,8 @@ class Transformer(nn.Module):
         writes = name.endswith(WRITERS)
         if leaf in ("bias", "sinks"):
             parameter.zero_()
+        elif name == "stream_scales":
+            parameter.copy_(torch.tensor([1.0, 0.0]))
         elif parameter.ndim < 2:
             parameter.fill_(0.0 if leaf == "scale" and self.config.norm_offset else 1.0)
         elif name.endswith("value_embedding.weight"):
@@ -146,8 +146,18 @@ class Transformer(nn.Module):
         elif writes and self.config.norm_place in ("pre", "post"):
             parameter.zero_()
         else:
-            table = name in ("embedding.weight", "position_embedding.weight")
-            parameter.normal_(0.0, 0.02 if table else parameter.shape[-1] ** -0.5, generator=generator)
+            parameter.normal_(0.0, self._deviation(name, parameter.shape[-1]), generator=generator)
+
+    def _deviation(self, name: str, fan_in: int) -> float:
+        """Of the weights of ``init`` zero."""
+        if name in ("embedding.weight", "position_embedding.weight"):
+            return 0.02
+        wider = 1 / self.config.logits_scale
+        if name == "head.weight":  # μP: as at the tuned width, since it is the logits that are scaled
+            return (fan_in / wider) ** -0.5
+        if name.endswith("router.weight"):  # μP: what gives a fixed number of scores starts smaller than what is wide
+            return (fan_in * wider) ** -0.5
+        return float(fan_in**-0.5)
 
     def rebalance(self) -> None:
         """After an optimizer step: routers with a balancing bias move it against their experts' load."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from groundup.dataloader import IGNORED
 
@@ -67,6 +68,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         hidden, weight = ctx.saved_tensors
         return hidden.mul_(above), weight.mul_(above), None, None, None

@@ -2,6 +2,10 @@
 
 Hidden matrices get Muon; embeddings, the head, routers and everything one-dimensional get AdamW
 (Loshchilov & Hutter 2019), and one-dimensional parameters are never decayed.
+
+μP (Yang et al. 2022) keeps the spectral norm of a step relative to that of the matrix (Yang, Simon & Bernstein 2023):
+for a matrix that reads the residual stream AdamW's grows with the width, Muon's with its root, so their rates shrink as
+much. What the rate times the decay takes from the weights stays the same (Wang & Aitchison 2024).
 """
 
 from dataclasses import dataclass, replace
@@ -57,17 +61,19 @@ def build_optimizers(
 
     Each group remembers its full rate as ``full_lr``, which the loop multiplies by the schedule's factor.
     """
-    matrices, tables, vectors = [], [], []
+    matrices, routers, tables, vectors = [], [], [], []
     outer = {
         id(module.weight)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) or name == "head" or name.endswith("router")
+        if isinstance(module, nn.Embedding) or name == "head"
     }
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2 or name == "stream_scales":
             vectors.append(parameter)
         elif id(parameter) in outer:
             tables.append(parameter)
+        elif name.endswith("router.weight"):
+            routers.append(parameter)
         else:
             matrices.append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
@@ -75,13 +81,14 @@ def build_optimizers(
         {"params": tables, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    # μP (Yang et al. 2022) keeps the spectral norm of a step: AdamW's grows with the width, ours of Muon with its root.
     narrower = model.config.mup_width / model.config.width if model.config.mup_width else 1.0
     if matrices and config.matrix_rate:
-        rate = config.matrix_rate * narrower**0.5
-        optimizers.append(Muon(matrices, rate, config.momentum, config.weight_decay, dtype))
-    elif matrices:
-        groups.append({"params": matrices, "weight_decay": config.weight_decay, "lr": config.rate * narrower})
+        rate, decay = config.matrix_rate * narrower**0.5, config.weight_decay / narrower**0.5
+        optimizers.append(Muon(matrices, rate, config.momentum, decay, dtype))
+        matrices = []
+    if readers := [*matrices, *routers]:
+        rate, decay = config.rate * narrower, config.weight_decay / narrower
+        groups.append({"params": readers, "weight_decay": decay, "lr": rate})
     optimizers.append(torch.optim.AdamW(groups, config.rate, (config.beta1, config.beta2), eps=1e-10, fused=True))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

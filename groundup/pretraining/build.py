@@ -20,6 +20,7 @@ from groundup.inference import Engine, Sampling
 from groundup.model import ModelConfig, Transformer
 from groundup.objectives import next_token
 from groundup.planning import count_parameters
+from groundup.planning import parameters as count
 from groundup.pretraining.validation import document_bits
 from groundup.tokenizer import BytePairTokenizer
 from groundup.tokenizer import load as load_tokenizer
@@ -84,7 +85,12 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
 
     model = Transformer(model_config, tokenizer.vocab_size).initialise(torch_rng(seed, "weights"))
     parameters = count_parameters(model)
-    shape = {"config": asdict(model_config), "vocab_size": tokenizer.vocab_size, "parameters": parameters}
+    shape = {
+        "config": asdict(model.config),
+        "vocab_size": tokenizer.vocab_size,
+        "parameters": parameters,
+        "active_parameters": count(model.config, tokenizer.vocab_size).active,
+    }
     write_json(folder / "model.json", shape)
 
     prompts = sample_prompts([tokenizer.decode(document[1:].tolist()) for document in validation], config.samples)

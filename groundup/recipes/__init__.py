@@ -90,7 +90,19 @@ def with_options(recipe: Recipe, options: Sequence[str], program: str) -> Recipe
         SystemExit: after printing ``--help``.
     """
     recipe = with_absolute_paths(parse(Recipe, recipe, options, program, "command line"))
-    return replace(recipe, model=recipe.model.resolved())
+    return sized(replace(recipe, model=recipe.model.resolved()))
+
+
+def sized(recipe: Recipe) -> Recipe:
+    """The recipe with learning rates and batch of its model's width, where it says at which width they were tuned."""
+    width = recipe.model.width
+    return replace(
+        recipe,
+        pretrain=recipe.pretrain.for_width(width),
+        sft=replace(recipe.sft, optimizer=recipe.sft.optimizer.for_width(width)),
+        dpo=replace(recipe.dpo, optimizer=recipe.dpo.optimizer.for_width(width)),
+        grpo=replace(recipe.grpo, optimizer=recipe.grpo.optimizer.for_width(width)),
+    )
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from groundup.report import charts
+from groundup.report import charts, shape
 from groundup.report.facts import Facts
 from groundup.report.readings import Draft, Section, visible
 from groundup.report.wording import (
@@ -199,30 +199,29 @@ def _dearest(facts: Facts, prices: dict[str, list[float]], names: list[str]) -> 
 
 def model(draft: Draft) -> Section:
     """The shape of the network, and what its attention does on a real sentence."""
-    facts, file = draft.facts, "pretrain/model.json"
+    facts, file = draft.facts, shape.FILE
     if not facts.has(file):
         return {"missing": file}
-    names = {
-        "layers": "Layers", "width": "Width of the residual stream", "heads": "Query heads",
-        "kv_heads": "Key/value heads", "hidden": "Inner size of SwiGLU", "context": "Context, in tokens",
-        "rope_base": "Base of the rotary frequencies",
-    }  # fmt: skip
-    shape = {key: facts.number(file, f"config.{key}", f"Model: {name.lower()}") for key, name in names.items()}
-    switch = {"true": "yes", "false": "no"}
-    rows = [[name, count(shape[key])] for key, name in names.items()]
-    for key, name in (("qk_norm", "Queries and keys normalised"), ("tied", "Input and output embedding shared")):
-        rows.append([name, switch.get(facts.text(file, f"config.{key}", f"Model: {name.lower()}") or "", ABSENT)])
-    rows.append(["Vocabulary", count(facts.number(file, "vocab_size", "Model: vocabulary"))])
-    rows.append(["Parameters", count(facts.number(file, "parameters", "Parameters"))])
+    network = shape.Shape(facts)
+    parameters = facts.number(file, "parameters", "Parameters")
+    active = facts.number(file, "active_parameters", "Parameters that a token passes")
+    heads, kv_heads = (facts.number(file, f"config.{key}", f"Model: {key}") for key in ("heads", "kv_heads"))
+    rows = [*network.rows(), ["Vocabulary", count(facts.number(file, "vocab_size", "Model: vocabulary"))]]
+    rows.append(["Parameters", count(parameters)])
+    if active != parameters:
+        rows.append(["Parameters that a token passes", count(active)])
     return {
         "rows": rows,
-        "layers": count(shape["layers"]),
-        "width": count(shape["width"]),
-        "hidden": count(shape["hidden"]),
-        "heads": count(shape["heads"]),
-        "context": count(shape["context"]),
-        "parameters": short(facts.number(file, "parameters", "Parameters")),
-        "grouped": shape["heads"] is not None and shape["kv_heads"] is not None and shape["kv_heads"] < shape["heads"],
+        "layers": count(network.number("layers", "Layers")),
+        "width": count(network.number("width", "Width of the residual stream")),
+        "context": count(network.number("context", "Context")),
+        "parameters": short(parameters),
+        "block": network.block(),
+        **network.ends(),
+        "grouped": heads is not None and kv_heads is not None and kv_heads < heads,
+        "windowed": network.is_on("attention.window"),
+        "experts": network.is_on("experts.count"),
+        "latent": network.is_on("latent.key_rank"),
         "attention": _attention(draft),
     }
 

@@ -106,8 +106,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, state)
 
 
-def load_model(folder: Path) -> tuple[Transformer, BytePairTokenizer]:
+def load_model(folder: Path, mapped: bool = False) -> tuple[Transformer, BytePairTokenizer]:
     """The model, in evaluation mode on the CPU, and the tokenizer of a checkpoint folder.
+
+    With ``mapped`` the weights stay in the file until they are used: for models that are not trained further.
 
     Raises:
         ArtifactError: the folder is no whole checkpoint, or its tokenizer is not the weights' own.
@@ -116,9 +118,10 @@ def load_model(folder: Path) -> tuple[Transformer, BytePairTokenizer]:
     tokenizer = load_tokenizer(folder)
     check_tokenizer(checkpoint, tokenizer)
     shape = read_json(folder / "model.json")
-    model = Transformer(ModelConfig.from_dict(shape["config"]), shape["vocab_size"])
-    restore_weights(model, checkpoint)
-    return model.eval(), tokenizer
+    weights = checkpoint.tensors("model.safetensors")
+    if not mapped:
+        weights = {name: tensor.clone() for name, tensor in weights.items()}
+    return Transformer.from_weights(ModelConfig.from_dict(shape["config"]), shape["vocab_size"], weights), tokenizer
 
 
 def resolve_model(path: Path) -> Path:

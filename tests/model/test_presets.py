@@ -12,6 +12,7 @@ import torch
 from groundup.core.errors import UsageError
 from groundup.model import ModelConfig, Transformer
 from groundup.model.presets import names, preset, shrunk
+from groundup.planning import parameters
 from groundup.recipes import Recipe, load, with_options, with_preset
 
 #: Parameters as the published checkpoints' own files count them, without buffers and multi-token-prediction modules.
@@ -69,19 +70,14 @@ PUBLISHED = {
 }
 
 
-def on_meta(config: ModelConfig, vocab_size: int) -> Transformer:
-    with torch.device("meta"):
-        return Transformer(config, vocab_size)
-
-
 def test_all_that_are_named_are_checked() -> None:
     assert list(names()) == list(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_those_of_the_published_checkpoint(name: str) -> None:
-    model = on_meta(preset(name).config, preset(name).vocab_size)
-    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[name]
+    """By the closed form, which tests of planning compare with every preset's model."""
+    assert parameters(preset(name).config, preset(name).vocab_size).total == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -155,9 +151,15 @@ def test_a_shrunk_preset_makes_the_same_choices(name: str) -> None:
     assert [bool(rank) for rank in dataclasses.astuple(full.latent)] == [
         bool(rank) for rank in dataclasses.astuple(small.latent)
     ]
-    model = Transformer(small, 50)
-    assert sum(parameter.numel() for parameter in model.parameters()) < 100_000
-    assert model(torch.zeros(1, small.context, dtype=torch.long)).shape == (1, small.context, 50)
+    assert parameters(small, 50).total < 100_000
+
+
+@pytest.mark.parametrize("name", {preset(name).family: name for name in PUBLISHED}.values())
+def test_a_shrunk_preset_runs(name: str) -> None:
+    small = shrunk(preset(name).config)
+    logits = Transformer(small, 50)(torch.zeros(1, small.context, dtype=torch.long))
+    assert logits.shape == (1, small.context, 50)
+    assert logits.isfinite().all()
 
 
 def test_a_recipe_starts_from_a_preset_and_changes_it(tmp_path: Path) -> None:

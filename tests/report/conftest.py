@@ -1,6 +1,7 @@
 """A made-up run, realistic in shape and size, the same on every machine."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from groundup.core.files import write_json, write_jsonl, write_text
 from groundup.core.seeding import numpy_rng
+from groundup.model import ModelConfig
+from groundup.planning import parameters
 
 STAGES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluate")
 MODELS = ("pretrain", "sft", "dpo", "grpo")
@@ -33,9 +36,9 @@ heads = 6
 kv_heads = 6
 hidden = 512
 context = 256
-rope_base = 10000.0
-qk_norm = true
+qk_norm = "head"
 tied = true
+positions.base = 10000.0
 
 [pretrain]
 steps = 600
@@ -277,10 +280,17 @@ def comparison() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def write_model(folder: Path, config: ModelConfig) -> None:
+    """The description of the model, as pretraining leaves it."""
+    sizes = parameters(config, 4096)
+    told = {"config": asdict(config.resolved()), "vocab_size": 4096}
+    write_json(
+        folder / "pretrain" / "model.json", {**told, "parameters": sizes.total, "active_parameters": sizes.active}
+    )
+
+
 def _write_training(folder: Path) -> None:
-    config = {"layers": 6, "width": 192, "heads": 6, "kv_heads": 6, "hidden": 512, "context": 256,
-              "rope_base": 10000.0, "qk_norm": True, "tied": True}  # fmt: skip
-    write_json(folder / "pretrain" / "model.json", {"config": config, "vocab_size": 4096, "parameters": 3_443_136})
+    write_model(folder, ModelConfig(layers=6, width=192, heads=6, hidden=512, context=256))
     stages = {
         "pretrain": curve("pretrain", 600, 8.3, 4.05, validation_bits_per_byte=(50, 3.6, 2.1, 0.005)),
         "sft": curve("sft", 300, 3.1, 0.42, validation_loss=(50, 2.0, 0.45, 0.01), exact_match=(50, 0.0, 0.52, 0.01)),

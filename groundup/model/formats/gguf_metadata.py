@@ -91,9 +91,8 @@ class Keys:
             DataError: there is such a key.
         """
         if left := sorted(self._values.keys() - self._asked):
-            raise DataError(
-                f"its {self._prefix + left[0]!r:.100} may change what the model computes, in a way we do not know"
-            )
+            name = self._prefix + left[0]
+            raise DataError(f"its {name!r:.100} may change what the model computes, in a way that is not known here")
 
     def _value(self, name: str, default: Any) -> Any:
         self._asked.add(name)

@@ -65,6 +65,7 @@ def write_huggingface(
     chat_template: str = "",
     *,
     roles: Mapping[str, str] | None = None,
+    add_begin: bool = True,
     dtype: torch.dtype | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
@@ -78,6 +79,7 @@ def write_huggingface(
         tokenizer: with it the folder suffices to turn text into text.
         chat_template: Jinja source.
         roles: ``bos_token``, ``eos_token``, ``pad_token`` → special token; None: those of our own special tokens.
+        add_begin: ``bos_token`` stands before every text, if there is one.
         dtype: type of the written weights; None as they are.
         max_shard_bytes: a larger model is written in several files.
 
@@ -96,7 +98,8 @@ def write_huggingface(
     with atomic_folder(folder) as temporary:
         write_json(temporary / CONFIG, fields)
         if tokenizer is not None:
-            _write_tokenizer(temporary, tokenizer, vocab_size, family)
+            begin = roles.get("bos_token") if add_begin else None
+            _write_tokenizer(temporary, tokenizer, vocab_size, family, begin)
             write_json(temporary / "tokenizer_config.json", _settings(config, roles, chat_template))
             write_json(temporary / "generation_config.json", _generation(ids, roles))
         named = write_links(links(family, config.resolved(), interleaved=True), state)
@@ -165,8 +168,8 @@ def _generation(ids: Mapping[str, int | None], roles: Mapping[str, str]) -> dict
     return settings | ({"eos_token_id": [ids["eos_token_id"], ids["bos_token_id"]]} if roles == ROLES else {})
 
 
-def _write_tokenizer(folder: Path, tokenizer: Tokenizer, vocab_size: int, family: Family) -> None:
-    """``tokenizer.json``, if other tools would read it as we do."""
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, vocab_size: int, family: Family, begin: str | None) -> None:
+    """``tokenizer.json``, if other tools would read it as we do; with it they put ``begin`` before every text."""
     if tokenizer.vocab_size > vocab_size:
         raise UsageError(
             f"the tokenizer has {tokenizer.vocab_size:,} ids, the model only {vocab_size:,}; "
@@ -178,11 +181,26 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer, vocab_size: int, family
         raise UsageError(
             f"the tokenizer is none that {path.name} can say; export the model without it, and put its own files beside"
         )
+    if begin is not None:
+        write_json(path, {**read_object(path), "post_processor": _beginning(begin, tokenizer.special_tokens[begin])})
     if family.model_type == "qwen2" and not _cuts_like_qwen(read_object(path), tokenizer):
         raise UsageError(
             "transformers cuts text for every qwen2 model as Qwen's own tokenizer does, whatever tokenizer.json says, "
             "and this one cuts otherwise; set model.bias to none, which makes it another architecture"
         )
+
+
+def _beginning(token: str, token_id: int) -> dict[str, Any]:
+    """What the library ``tokenizers`` calls a post-processor: the token stands before a text, and between two."""
+    mark = {"SpecialToken": {"id": token, "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    special = {token: {"id": token, "ids": [token_id], "tokens": [token]}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [mark, first],
+        "pair": [mark, first, mark, second],
+        "special_tokens": special,
+    }
 
 
 def _cuts_like_qwen(content: Mapping[str, Any], tokenizer: Tokenizer) -> bool:

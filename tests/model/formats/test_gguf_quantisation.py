@@ -121,6 +121,12 @@ def test_eight_bits_are_as_near_as_they_can_be(weights: np.ndarray) -> None:
     assert (np.abs(decoded - weights).reshape(3, 2, 32) <= 0.5001 * steps + lost).all()
 
 
+def test_halves_are_rounded_away_from_zero() -> None:
+    weights = torch.zeros(1, 32)
+    weights[0, :5] = torch.tensor([127.0, 0.5, 1.5, -2.5, 0.49999997])
+    assert decode(encode(weights, ENCODINGS["Q8_0"]), ENCODINGS["Q8_0"], (1, 32))[0, :5].tolist() == [127, 1, 2, -3, 0]
+
+
 @given(arrays.arrays(np.float32, (2, 5), elements=finite), st.sampled_from(["F32", "F16", "BF16"]))
 def test_plain_numbers_are_rounded_to_the_nearest(weights: np.ndarray, name: str) -> None:
     encoding = ENCODINGS[name]
