@@ -261,16 +261,17 @@ class Transformer(nn.Module):
         if positions is None:
             positions = places
         fresh = cache is None or cache.longest == 0
-        masks = [self._mask(places, end, segments, window, fresh) for window in (0, config.attention.window)]
-        angles: list[Angles | None] = [None, None]
+        mask = local_mask = self._mask(places, end, segments, 0, fresh)
+        if config.attention.window:
+            local_mask = self._mask(places, end, segments, config.attention.window, fresh)
+        angles: Angles | None = None
         if config.positions.kind == "rotary":
-            angles = [
-                rotary_angles(positions, config.rotary_size, config.positions, local=own) for own in (False, True)
-            ]
-        return (
-            Pass(ids, (angles[0], angles[1]), (masks[0], masks[1]), segments, cache, places, end, record),
-            positions,
-        )
+            angles = rotary_angles(positions, config.rotary_size, config.positions)
+        local_angles = angles
+        if config.positions.local_base:
+            local_angles = rotary_angles(positions, config.rotary_size, config.positions, local=True)
+        shared = Pass(ids, (angles, local_angles), (mask, local_mask), segments, cache, places, end, record)
+        return shared, positions
 
     def _mask(self, places: Tensor, end: int, segments: Tensor | None, window: int, fresh: bool) -> Tensor | None:
         """What the queries at ``places`` [batch or 1, time] may see of ``end`` keys; None is causal."""

@@ -364,7 +364,8 @@ def test_auto_tokenizer_gives_equal_ids(family: str, tokenizer: BytePairTokenize
     model = Transformer(config, 320)
     write_huggingface(tmp_path / "out", config, 320, model.state_dict(), ours, JINJA_TEMPLATE)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert theirs.encode(PROBE) == ours.encode(PROBE)
+    assert theirs.encode(PROBE, add_special_tokens=False) == ours.encode(PROBE)
+    assert theirs.encode(PROBE) == [ours.special_tokens["<|document|>"], *ours.encode(PROBE)]
     assert len(theirs) == ours.vocab_size
     assert theirs.decode(ours.encode(PROBE)) == ours.decode(ours.encode(PROBE))
     special = ours.special_tokens
@@ -384,7 +385,7 @@ def test_generate_from_text_to_text(tokenizer: BytePairTokenizer, tmp_path: Path
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     prompt = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")("Hello world", return_tensors="pt")
     generated = theirs.generate(**prompt, max_new_tokens=12, do_sample=False)[0].tolist()
-    ids = tokenizer.encode("Hello world")
+    ids = [tokenizer.special_tokens["<|document|>"], *tokenizer.encode("Hello world")]
     ends = {tokenizer.special_tokens["<|end|>"], tokenizer.special_tokens["<|document|>"]}
     for _ in range(12):
         ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
