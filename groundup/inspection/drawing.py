@@ -10,7 +10,7 @@ import logging
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ TITLE_LETTERS, READING_LETTERS = 11.0, 18.0
 #: Dots per inch of the PNG.
 RESOLUTION = 140
 
-_STYLE: dict[Any, Any] = {
+#: matplotlib's settings for every picture of the project.
+HOUSE_STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "groundup",
     "image.composite_image": False,
@@ -71,13 +72,16 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
-    """Draw with matplotlib's defaults and ours, whatever style file lies about."""
+def style(own: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw with matplotlib's defaults, ours and ``own`` over them, whatever style file lies about.
+
+    A character that the font lacks is drawn as a box, which is all that can be done.
+    """
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update({**HOUSE_STYLE, **(own or {})})
         yield
 
 

@@ -4,28 +4,22 @@ Enters: plain numbers and words. Leaves: SVG with all text as paths, equal bytes
 no clock, no random ids, no system font, no user's style file.
 """
 
-import contextlib
 import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from groundup.inspection.drawing import ACCENT, FAINT, GREY, HEAT, INK, LIGHT, style
 from groundup.report.facts import Series
 
-#: Colours that stay apart for colour-blind readers and in grey (after Okabe & Ito 2008, darkened to be read as text).
-INK, GREY, LIGHT, FAINT, ACCENT = "#16324F", "#66717D", "#B9C6D2", "#D9DEE3", "#B5482A"
 STAGE_COLOURS = {"pretrain": "#8894A1", "sft": "#3A86B7", "dpo": "#D99A1C", "grpo": "#B5482A"}
 STAGE_MARKERS = {"pretrain": "o", "sft": "s", "dpo": "D", "grpo": "^"}
-HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#C9D9E6", "#5B8DB1", "#16324F", "#0B1B2C"])
 
 #: Width of the text on the page, in inches: charts are drawn at the size at which they are printed.
 WIDTH = 6.3
@@ -37,36 +31,16 @@ MOST_MARKED = 60
 MOST_HEADS = 12
 
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "groundup",
     "font.family": "STIXGeneral",
-    "font.size": 8,
     "mathtext.fontset": "stix",
-    "text.parse_math": False,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlecolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.linewidth": 0.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.labelcolor": GREY,
     "axes.labelsize": 7.5,
     "axes.axisbelow": True,
-    "axes.formatter.use_mathtext": False,
     "axes.formatter.limits": (-4, 6),
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "xtick.major.width": 0.5,
-    "ytick.major.width": 0.5,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "lines.linewidth": 1.3,
     "lines.solid_capstyle": "round",
-    "legend.frameon": False,
     "legend.fontsize": 7.5,
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.05,
@@ -115,18 +89,6 @@ class Dot:
     marker: str = "o"
 
 
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Draw with matplotlib's defaults and our style, whatever style file lies about."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        # A character that the font lacks is drawn as a box, which is all that can be done.
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph")
-        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
-
-
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -164,7 +126,7 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
 
 def curves(rows: Sequence[Sequence[Panel]], heights: Sequence[float]) -> str:
     """Rows of panels against the step; every row fills the width."""
-    with _style():
+    with style(_STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         outer = figure.add_gridspec(len(rows), 1, height_ratios=heights)
         for index, row in enumerate(rows):
@@ -207,7 +169,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
 
 def cover(series: Series) -> str:
     """The training loss as one white line for the title page; the step axis is logarithmic, nothing is labelled."""
-    with _style():
+    with style(_STYLE):
         figure = Figure(figsize=(8.27, 1.75))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
@@ -224,7 +186,7 @@ def cover(series: Series) -> str:
 
 def funnel(steps: Sequence[str], kept: Sequence[float], removed: Sequence[float], notes: Sequence[str]) -> str:
     """What is left in bytes after each cleaning step, and what the step took away."""
-    with _style():
+    with style(_STYLE):
         figure = Figure(figsize=(WIDTH, 0.5 + 0.27 * len(steps)), layout="constrained")
         axes = figure.add_subplot()
         rows = np.arange(len(steps))
@@ -249,7 +211,7 @@ def funnel(steps: Sequence[str], kept: Sequence[float], removed: Sequence[float]
 
 def costs(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], ours: str, others: str) -> str:
     """Panels side by side of groups of texts: what each costs with our vocabulary, its first value, and with others."""
-    with _style():
+    with style(_STYLE):
         most = max(sum(len(texts) + 1 for texts in groups.values()) for groups in panels)
         largest = [max(max(costs) for texts in groups.values() for costs in texts.values()) for groups in panels]
         figure = Figure(figsize=(WIDTH, 0.75 + 0.165 * most), layout="constrained")
@@ -287,7 +249,7 @@ def costs(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], ours: s
 
 def attention_heads(heads: Sequence[tuple[str, np.ndarray]], tokens: Sequence[str]) -> str:
     """A few heads side by side: row = the token that looks, column = the token looked at."""
-    with _style():
+    with style(_STYLE):
         width = WIDTH / max(len(heads), 3)
         figure = Figure(figsize=(width * len(heads), width + 0.75), layout="constrained")
         size = min(6.5, 130 / max(len(tokens), 1))
@@ -308,7 +270,7 @@ def attention_heads(heads: Sequence[tuple[str, np.ndarray]], tokens: Sequence[st
 
 def attention_overview(layers: Sequence[Sequence[np.ndarray]]) -> str:
     """Every head of every layer as a small square: darkness is the square root of the weight."""
-    with _style():
+    with style(_STYLE):
         rows, columns = min(len(layers), MOST_HEADS), min(max(map(len, layers)), MOST_HEADS)
         # One picture of whole pixels per weight: viewers blur what they have to enlarge.
         side = max(1, round(120 / len(layers[0][0])))
@@ -337,7 +299,7 @@ def attention_overview(layers: Sequence[Sequence[np.ndarray]]) -> str:
 
 def bits_per_byte(dots: Sequence[Dot], levels: Sequence[tuple[str, float]]) -> str:
     """Each model's bits per byte with its interval against the baselines (vertical lines)."""
-    with _style():
+    with style(_STYLE):
         figure = Figure(figsize=(WIDTH, 0.8 + 0.26 * len(dots)), layout="constrained")
         axes = figure.add_subplot()
         _dots(axes, dots, [float(row) for row in range(len(dots))])
@@ -366,7 +328,7 @@ def exact_match(
     groups: Sequence[tuple[str, Sequence[tuple[str, float | None, Sequence[Dot]]]]],
 ) -> str:
     """A panel per split; a row per family with its chance level and a dot with interval per stage."""
-    with _style():
+    with style(_STYLE):
         most = max(len(rows) for _, rows in groups)
         figure = Figure(figsize=(WIDTH, 0.85 + 0.29 * most), layout="constrained")
         shown: dict[str, Dot] = {}
