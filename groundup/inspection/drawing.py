@@ -72,7 +72,7 @@ HOUSE_STYLE: dict[Any, Any] = {
 
 
 @contextlib.contextmanager
-def style(own: Mapping[str, Any] | None = None) -> Iterator[None]:
+def style(own: Mapping[Any, Any] | None = None) -> Iterator[None]:
     """Draw with matplotlib's defaults, ours and ``own`` over them, whatever style file lies about.
 
     A character that the font lacks is drawn as a box, which is all that can be done.

@@ -33,14 +33,14 @@ class MicroBatch:
         """In all sequences."""
         return self.rows * self.time
 
-    def read(self, inputs: int, *outputs: int) -> int:
-        """Vectors of ``inputs`` numbers that matrices [outputs, inputs] are multiplied with.
+    def read(self, inputs: int, *outputs: int, copies: int = 1) -> int:
+        """Vectors of ``inputs`` numbers that matrices [outputs, inputs], or stacks of them, are multiplied with.
 
-        Autocast gives each product copies of its own, of the vectors and of the matrix.
+        Autocast gives each product copies of its own, of the vectors and of the matrices.
         """
         if self.element == FLOAT:
             return FLOAT * self.tokens * inputs
-        return self.element * sum(self.tokens * inputs + inputs * size for size in outputs)
+        return self.element * sum(self.tokens * inputs + copies * inputs * size for size in outputs)
 
     def kept(self, numbers: int) -> int:
         """So many numbers per token, as matrix products give them."""
@@ -147,42 +147,47 @@ def latent_attention(config: ModelConfig, layer: int, batch: MicroBatch) -> int:
 
 def feed_forward(config: ModelConfig, hidden: int, batch: MicroBatch) -> int:
     """What it reads, and the inner tensors."""
-    reads = batch.read(config.width, *[hidden] * (2 if config.gated else 1))
-    return reads + _inner(config, hidden, batch)
+    return batch.read(config.width, *_entrances(config, hidden)) + _inner(config, hidden, batch)
 
 
-def _inner(config: ModelConfig, hidden: int, batch: MicroBatch) -> int:
+def _entrances(config: ModelConfig, hidden: int) -> list[int]:
+    """Outputs of the matrices that read the stream: gate and up."""
+    return [hidden] * (2 if config.gated else 1)
+
+
+def _inner(config: ModelConfig, hidden: int, batch: MicroBatch, copies: int = 1) -> int:
+    """The inner tensors, of which the last matrix reads one."""
     activation, gated = FEED_FORWARDS[config.feed_forward]
     tensors = INNER_TENSORS[activation] + (2 if gated else 0)
-    return batch.kept((tensors - 1) * hidden) + batch.read(hidden, config.width)
+    return batch.kept((tensors - 1) * hidden) + batch.read(hidden, config.width, copies=copies)
 
 
 def experts(config: ModelConfig, batch: MicroBatch) -> int:
     """Router, the tokens laid out expert by expert, their inner tensors and outputs, and the balancing loss."""
-    chosen = config.experts
-    shared = [chosen.shared * chosen.hidden] * (2 if config.gated else 1) if chosen.shared else []
-    total = batch.read(config.width, chosen.count, *shared)
-    total += batch.kept(chosen.count) + INDEX * batch.tokens * chosen.active
-    if chosen.normalise:
-        total += batch.kept(chosen.active + 1)
-    activation, gated = FEED_FORWARDS[config.feed_forward]
-    inner = (INNER_TENSORS[activation] + (2 if gated else 0)) * chosen.hidden
-    places = batch.tokens * chosen.active
-    total += places * (2 * INDEX + FLOAT * (2 * config.width + inner + 1)) + FLOAT * chosen.count
-    if chosen.balance:
-        total += batch.kept(chosen.count) + FLOAT * chosen.count
-    return total + (_inner(config, chosen.shared * chosen.hidden, batch) if chosen.shared else 0)
+    experts = config.experts
+    shared = experts.shared * experts.hidden
+    total = batch.read(config.width, experts.count, *(_entrances(config, shared) if shared else []))
+    total += batch.kept(experts.count) + INDEX * batch.tokens * experts.active
+    if experts.normalise:
+        total += batch.kept(experts.active + 1)
+    laid_out = MicroBatch(1, batch.tokens * experts.active, batch.element)
+    total += laid_out.read(config.width, *_entrances(config, experts.hidden), copies=experts.count)
+    total += _inner(config, experts.hidden, laid_out, experts.count) + laid_out.kept(config.width + 1)
+    total += 2 * INDEX * laid_out.tokens + FLOAT * experts.count  # the order there and back; where each expert's end
+    if experts.balance:
+        total += batch.kept(experts.count) + FLOAT * experts.count
+    return total + (_inner(config, shared, batch) if shared else 0)
 
 
 def positions(config: ModelConfig, batch: MicroBatch) -> int:
-    """Places in the table of positions, or what global and windowed layers share: cosines and sines, or distances."""
+    """Places in the table of positions, or what layers share: cosines and sines, or distances as masks."""
+    windowed = {config.windowed(layer) for layer in range(config.layers)}
     if config.positions.kind == "learned":
         return INDEX * batch.time
-    kinds = len({config.windowed(layer) for layer in range(config.layers)})
-    written_out = config.attention.softcap or config.attention.sinks
-    if config.positions.kind == "alibi" and not written_out:
-        return FLOAT * config.heads * batch.time**2 * kinds
-    return FLOAT * batch.time * config.rotary_size * kinds
+    if config.positions.kind == "alibi":
+        fused = not (config.attention.softcap or config.attention.sinks)
+        return FLOAT * config.heads * batch.time**2 * len(windowed) * fused
+    return FLOAT * batch.time * config.rotary_size * (len(windowed) if config.positions.local_base else 1)
 
 
 def loss(config: ModelConfig, vocab_size: int, batch: MicroBatch) -> int:

@@ -59,7 +59,7 @@ def test_transformers_says_the_same(
     exported: Any, prompts: list[list[int]], continuations: list[list[int]], record_property: Record
 ) -> None:
     same = same_tokens(continuations, greedy_of_transformers(exported)(prompts))
-    record_property("folder, F32", same)
+    record_property("row", ("the file", "transformers, our export to a folder in F32", same))
     assert same == [LENGTH] * len(prompts)
 
 
@@ -71,11 +71,9 @@ def test_the_folder_opens_here_as_the_same_model(
     assert greedy(again, rows=len(prompts))(prompts) == continuations
 
 
-def test_ids_in_transformers(opened: OpenModel, reader: Any, record_property: Record) -> None:
+def test_ids_in_transformers(opened: OpenModel, reader: Any) -> None:
     text = wikitext()
-    ids = opened.ids(text)
-    record_property("tokens", len(ids))
-    assert reader(text)["input_ids"] == ids
+    assert reader(text)["input_ids"] == opened.ids(text)
 
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
@@ -106,10 +104,10 @@ class TestLlamaCpp:
         record_property: Record,
     ) -> None:
         theirs = greedy_of_llama(open_in_llama(path))(prompts)
-        ours = continuations if kind == "F32" else greedy(open_model(path), rows=len(prompts))(prompts)
+        ours = greedy(open_model(path), rows=len(prompts))(prompts)
         same = same_tokens(ours, theirs)
-        record_property(f"llama.cpp, {kind}", same)
-        record_property(f"ours, {kind}", same_tokens(continuations, ours))
+        record_property("row", (f"our export to GGUF in {kind}", "llama.cpp, that export", same))
+        record_property("row", ("the file", f"ours, our export to GGUF in {kind}", same_tokens(continuations, ours)))
         assert sum(same) >= {"F32": 1.0, "F16": 0.5, "Q8_0": 0.25}[kind] * LENGTH * len(same)
 
     def test_ids(self, opened: OpenModel, gguf: Path) -> None:

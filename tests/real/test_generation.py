@@ -18,7 +18,7 @@ def test_a_batch_says_what_each_says_alone(
     record_property: Callable[[str, object], None],
 ) -> None:
     batched = greedy(opened, rows=len(prompts))(prompts)
-    record_property("batch", same_tokens(continuations, batched))
+    record_property("row", ("one prompt at a time", "ours, all in one batch", same_tokens(continuations, batched)))
     assert batched == continuations
 
 
@@ -31,7 +31,7 @@ def test_transformers_says_the_same(
 ) -> None:
     same = same_tokens(continuations, greedy_of_transformers(reference)(prompts))
     found = [leads(opened, prompt, said) for prompt, said in zip(prompts, continuations, strict=True)]
-    record_property("transformers", same)
+    record_property("row", ("the file", "transformers, the file", same))
     record_property("closest", min(min(each) for each in found))
     different = {row: (at, found[row][at]) for row, at in enumerate(same) if at < LENGTH}
     assert different == {}, "prompt: (first token that differs, by how much ours was the likeliest)"
