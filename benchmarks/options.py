@@ -29,7 +29,7 @@ from groundup.model.config import ExpertConfig, PositionConfig
 from groundup.objectives import next_token
 from groundup.planning import count_parameters
 from groundup.planning import parameters as count
-from groundup.pretraining.build import PretrainConfig, encode_documents, read_split
+from groundup.pretraining.build import encode_documents, read_split
 from groundup.pretraining.validation import Document, document_bits
 from groundup.recipes import load as load_recipe
 from groundup.tokenizer import BytePairTokenizer
@@ -59,6 +59,8 @@ class Options(Recorded):
     """Updates."""
     rows: int = 8
     """Sequences in a step."""
+    rates: float = 1.0
+    """Factor of the recipe's learning rates."""
     seeds: int = 2
     """Trainings of each option."""
     windows: int = 256
@@ -68,6 +70,8 @@ class Options(Recorded):
 
     def __post_init__(self) -> None:
         require_positive(self, "depth", "aspect", "head_size", "context", "steps", "rows", "windows")
+        if self.rates <= 0:
+            raise UsageError(f"rates is {self.rates}; it must be above 0")
         if self.seeds < 2:
             raise UsageError(f"seeds is {self.seeds}; it must be at least 2, or nothing tells noise from worth")
 
@@ -121,12 +125,14 @@ class Text:
 
 def trained(settings: Options, shape: ModelConfig, text: Text, seed: int) -> float:
     """Validation bits per byte after the budget is spent."""
+    recipe = load_recipe("quickstart").pretrain
+    rates = recipe.optimizer.for_width(shape.width)
     config = replace(
-        PretrainConfig.for_width(load_recipe("quickstart").pretrain, shape.width),
+        recipe,
+        optimizer=replace(rates, matrix_rate=settings.rates * rates.matrix_rate, rate=settings.rates * rates.rate),
         steps=settings.steps,
         rows=settings.rows,
         save_every=settings.steps,
-        accumulation=1,
     )
     model = Transformer(shape, text.tokenizer.vocab_size).initialise(torch_rng(seed, "weights"))
     source = TokenSource(text.tokens, settings.rows, settings.context, seed)

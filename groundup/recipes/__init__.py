@@ -94,8 +94,17 @@ def with_options(recipe: Recipe, options: Sequence[str], program: str) -> Recipe
 
 
 def sized(recipe: Recipe) -> Recipe:
-    """The recipe with learning rates and batch of its model's width, where it says at which width they were tuned."""
+    """The recipe with learning rates and batch of its model's width, where it says at which width they were tuned.
+
+    Raises:
+        UsageError: μP would carry the rates over a second time.
+    """
     width = recipe.model.width
+    if recipe.model.mup_width and recipe.pretrain.optimizer.tuned_width:
+        raise UsageError(
+            "model.mup-width and pretrain.optimizer.tuned-width both carry learning rates to another width; "
+            "set one of them to 0"
+        )
     return replace(
         recipe,
         pretrain=recipe.pretrain.for_width(width),

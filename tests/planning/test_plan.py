@@ -131,6 +131,7 @@ def test_the_plan_explains_itself(command: Command) -> None:
     assert outcome.code == 0
     for option in ("--model.preset", "--presets", "--tokens", "--flops-per-second", "--json"):
         assert option in outcome.out
+    assert "groundup plan [RECIPE]" in command("--help").out
 
 
 @pytest.mark.parametrize(

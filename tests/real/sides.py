@@ -69,10 +69,10 @@ def open_in_transformers(path: Path) -> Any:
     """The model in a GGUF file or in a folder, as transformers computes it in float32."""
     transformers = pytest.importorskip("transformers")
     if path.is_dir():
-        return transformers.AutoModelForCausalLM.from_pretrained(path).float()
+        return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     for package in ("accelerate", "gguf"):
         pytest.importorskip(package, reason=f"transformers reads GGUF only with it: pip install {package}")
-    return transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name).float()
+    return transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
 
 
 def greedy(opened: OpenModel, rows: int = 1) -> Continue:
