@@ -75,7 +75,7 @@ def test_every_command_explains_itself(verb: str, words: str, command: Command) 
         ("run --seed 3 smoke", "unexpected smoke"),
         ("run smoke --model.width 63", "model.width 63 cannot be split into 2 heads"),
         ("run smoke --model.heads 4 --model.kv-heads 3", "model.kv-heads 3 does not divide model.heads 4"),
-        ("run smoke --model.layers 0", "model.layers is 0; it must be at least 1"),
+        ("run smoke --model.layers -1", "model.layers is -1; it must be at least 0"),
         ("run smoke --corpus.source nobody", "corpus source 'nobody' is unknown"),
         ("run smoke --tokenizer.vocab-size 100", "100"),
         ("generate", "`groundup generate` needs a MODEL"),

@@ -7,6 +7,7 @@ loss, an optimizer or a process group; those are applied from outside.
 from groundup.model.attention import Record
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
+from groundup.model.presets import preset
 from groundup.model.transformer import Transformer
 
-__all__ = ["KVCache", "ModelConfig", "Record", "Transformer"]
+__all__ = ["KVCache", "ModelConfig", "Record", "Transformer", "preset"]

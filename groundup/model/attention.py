@@ -218,17 +218,16 @@ class LatentAttention(nn.Module):
         if shared.cache is not None and shared.positions is not None:
             small, key_turned = shared.cache.write(self.layer, small, key_turned, shared.positions, shared.end)
         absorbed = shared.cache is not None and x.shape[1] == 1
-        key_matrix, value_matrix = self.key_up.weight.unflatten(0, (config.heads, -1)).split(
-            [config.head_size, latent.value_size], dim=1
-        )  # [heads, size, key_rank]
+        sizes = [config.head_size, latent.value_size]
+        key_matrix, value_matrix = self.key_up.weight.unflatten(0, (config.heads, -1)).split(sizes, dim=1)
         if absorbed:
             query = torch.cat((content @ key_matrix, turned), dim=-1)
             key, value = torch.cat((small, key_turned), dim=-1), small
         else:
-            key_content = small @ key_matrix.transpose(1, 2)
+            expanded = self.key_up(small[:, 0]).unflatten(-1, (config.heads, -1)).transpose(1, 2)
+            key_content, value = expanded.split(sizes, dim=-1)
             query = torch.cat((content, turned), dim=-1)
             key = torch.cat((key_content, key_turned.expand(-1, config.heads, -1, -1)), dim=-1)
-            value = small @ value_matrix.transpose(1, 2)
         mixed = attend(
             query,
             key,

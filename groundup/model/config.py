@@ -6,7 +6,8 @@ derived: from ``depth``, the one dial, or from the other values. :meth:`ModelCon
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
 
 from groundup.core.errors import UsageError
 
@@ -183,6 +184,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.preset:
             raise UsageError("model.preset is for recipes and the command line; in Python use groundup.model.preset()")
+        _check_kinds(self, "model")
         _check_ranges(self)
         if self.depth and self.layers and self.depth != self.layers:
             raise UsageError(f"model.depth {self.depth} and model.layers {self.layers} disagree; give one of them")
@@ -313,6 +315,29 @@ def _from_dict(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     )
 
 
+def _check_kinds(section: Any, where: str) -> None:
+    """Each value is of its field's kind."""
+    for item in fields(section):
+        value, kind, name = getattr(section, item.name), item.type, f"{where}.{item.name.replace('_', '-')}"
+        if is_dataclass(kind):
+            _check_kinds(value, name)
+            continue
+        choices = get_args(kind)
+        expected = f"one of {', '.join(choices)}" if choices else _KINDS[kind][1]
+        fits = value in choices if choices else isinstance(value, _KINDS[kind][0])
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise UsageError(f"{name} is {value!r}; it must be {expected}")
+
+
+#: Kind of a field → what its values are instances of, and what that is called.
+_KINDS: Mapping[Any, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "true or false"),
+    str: (str, "text"),
+}
+
+
 def _check_ranges(config: ModelConfig) -> None:
     """Each value alone."""
 
@@ -333,7 +358,7 @@ def _check_ranges(config: ModelConfig) -> None:
         raise UsageError(f"model.dropout is {config.dropout}; it must be below 1")
     if not 0 < config.norm_epsilon < 1:
         raise UsageError(f"model.norm-epsilon is {config.norm_epsilon}; it must be above 0 and below 1")
-    if config.positions.base <= 1:
+    if not config.positions.base > 1:
         raise UsageError(f"model.positions.base is {config.positions.base}; it must be greater than 1")
     if not 0 < config.positions.fraction <= 1:
         raise UsageError(f"model.positions.fraction is {config.positions.fraction}; it must be above 0 and at most 1")
@@ -354,10 +379,6 @@ def _contradictions(config: ModelConfig) -> list[tuple[bool, str]]:
     positions, attention, latent, experts = config.positions, config.attention, config.latent, config.experts
     rotary, latents = positions.kind == "rotary", latent.key_rank > 0
     return [
-        (
-            config.heads * config.head_size == 0,
-            f"model.width {config.width} is smaller than its {config.heads} heads; choose fewer model.heads",
-        ),
         (
             not latents and rotary and config.rotary_size < 2,
             f"model.head-size {config.head_size} leaves rotary positions no pair of dimensions to turn; "

@@ -52,7 +52,7 @@ class Experts(nn.Module):
             nn.init.normal_(stack, 0.0, stack.shape[-1] ** -0.5)
 
     def route(self, x: Tensor) -> Routing:
-        """Which experts each token of x [tokens, width] passes, and with what weights; computed in float32."""
+        """Which experts each token of x [tokens, width] passes, and with what weights; in float32, but for autocast."""
         config = self.config
         logits = F.linear(x.float(), self.router.weight.float())
         if config.router == "sigmoid":

@@ -19,7 +19,7 @@ def grouped_product(rows: Tensor, stack: Tensor, ends: Tensor) -> Tensor:
         ends: int32 [groups]; group g's rows are those from ``ends[g - 1]`` (0 for the first) up to ``ends[g]``.
     """
     device = rows.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         rows = rows.to(torch.get_autocast_dtype(device))
     stack = stack.to(rows.dtype)
     if rows.dtype == torch.bfloat16 and rows.shape[1] % 8 == 0 and stack.shape[1] % 8 == 0:

@@ -137,10 +137,7 @@ def latent_attention(config: ModelConfig, layer: int, batch: MicroBatch) -> int:
     if batch.element == FLOAT:
         total += FLOAT * batch.tokens * latent.rotary_size  # lies in one tensor with the small vector
     expanded = heads * (config.head_size + latent.value_size)
-    if batch.rows == 1:
-        total += batch.read(latent.key_rank, expanded)
-    else:  # each head reads a copy of the small vector, for its keys and for its values, and each row its own matrices
-        total += batch.kept(2 * heads * latent.key_rank) + batch.element * batch.rows * latent.key_rank * expanded
+    total += batch.read(latent.key_rank, expanded)
     total += _mixing(config, layer, batch, query_size, latent.value_size, heads)
     return total + batch.read(heads * latent.value_size, config.width)
 

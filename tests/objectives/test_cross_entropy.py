@@ -71,7 +71,10 @@ def test_under_autocast_products_are_bfloat16_and_sums_are_not(options: dict[str
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0.0)
     reference = torch.autograd.grad(exact, (hidden, weight))
     for mine, other, right in zip(
-        torch.autograd.grad(ours, (hidden, weight)), torch.autograd.grad(theirs, (hidden, weight)), reference, strict=True
+        torch.autograd.grad(ours, (hidden, weight)),
+        torch.autograd.grad(theirs, (hidden, weight)),
+        reference,
+        strict=True,
     ):
         assert mine.dtype == torch.float32
         assert (mine - right).norm() < 0.01 * right.norm()
@@ -156,8 +159,11 @@ def test_no_tensor_of_all_logits_is_ever_made(monkeypatch: pytest.MonkeyPatch) -
     sizes, kept = [], []
     for function in (head_cross_entropy, plain):
         saved: list[int] = []
-        with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
+        with (
+            Largest() as largest,
+            torch.autograd.graph.saved_tensors_hooks(
+                lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
+            ),
         ):
             function(hidden, weight, targets).backward()
         sizes.append(largest.numbers)

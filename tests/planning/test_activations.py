@@ -73,7 +73,7 @@ def test_under_autocast(name: str) -> None:
     assert computed(small(name), batch) == kept_bytes(small(name), batch)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(st.from_type(ModelConfig), st.integers(1, 3), st.integers(2, 16))
 def test_of_any_shape(config: ModelConfig, rows: int, time: int) -> None:
     batch = MicroBatch(rows, time)

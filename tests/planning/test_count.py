@@ -126,7 +126,7 @@ def test_cache_of_a_preset(name: str) -> None:
     assert cache_bytes(config, 2 * 3, 2) == sum(part.untyped_storage().nbytes() for part in cache.keys + cache.values)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.from_type(ModelConfig))
 def test_parameters_of_any_shape(config: ModelConfig) -> None:
     with torch.device("meta"):
@@ -134,7 +134,7 @@ def test_parameters_of_any_shape(config: ModelConfig) -> None:
     assert parameters(config, 50).total == count_parameters(model)
 
 
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(st.from_type(ModelConfig), st.integers(1, 16))
 def test_operations_of_any_shape(config: ModelConfig, time: int) -> None:
     ours = operations(config, 50, time)

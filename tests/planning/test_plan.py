@@ -32,7 +32,7 @@ def state_bytes(config: ModelConfig, optimizer: OptimizerConfig) -> int:
 
 
 @pytest.mark.parametrize("muon", [True, False])
-@pytest.mark.parametrize("name", ["gpt2", "gemma-2-2b", "qwen3-30b-a3b", "deepseek-v3"])
+@pytest.mark.parametrize("name", ["gpt2", "qwen3-30b-a3b", "deepseek-v3"])
 def test_memory_of_the_optimizer(name: str, muon: bool) -> None:
     config = shrunk(preset(name).config)
     expected = state_bytes(config, OptimizerConfig() if muon else OptimizerConfig(matrix_rate=0.0))
