@@ -175,7 +175,8 @@ class ModelConfig:
     """First weights: 1/√fan-in with blocks that start as the identity, or GPT-2's 0.02 with the layers that write to
     the residual stream divided by √(2 · layers), or 0.02 everywhere."""
     mup_width: int = 0
-    """Width at which the learning rates were tuned: μP (Yang et al. 2022) then transfers them to this width; 0: off."""
+    """Width at which the learning rates were tuned: μP (Yang et al. 2022) then transfers them to this width; 0: off.
+    Wider is meant as more heads; where heads grow instead, set `attention.scale` to √tuned size / size, μP's 1/d."""
     positions: PositionConfig = field(default_factory=PositionConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     latent: LatentConfig = field(default_factory=LatentConfig)
@@ -282,8 +283,7 @@ class ModelConfig:
         if self.attention.scale:
             return self.attention.scale
         size = self.head_size + (self.latent.rotary_size if self.latent.key_rank else 0)
-        # μP (Yang et al. 2022): 1/d instead of 1/√d, equal at 64, the size of heads unless told otherwise.
-        return 8 / size if self.mup_width else size**-0.5
+        return size**-0.5
 
     @property
     def logits_scale(self) -> float:

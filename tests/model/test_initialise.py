@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -140,7 +141,7 @@ def stream(model: Transformer) -> list[Tensor]:
 @pytest.mark.parametrize("place", ["pre", "output", "sandwich", "post"])
 def test_blocks_of_zero_start_as_the_identity(place: str) -> None:
     residuals = stream(initialised("zero", layers=8, norm_place=place))
-    for before, after in zip(residuals, residuals[1:], strict=False):
+    for before, after in pairwise(residuals):
         if place == "post":
             before = before / before.square().mean(dim=-1, keepdim=True).sqrt()
             torch.testing.assert_close(after, before, atol=0.05, rtol=0.0)

@@ -59,8 +59,8 @@ They differ by {difference:.0e} of their value, and by {largest:.0e} at most in 
 ## What it reads
 
 - These {ids:,} ids are the same in llama.cpp and, from the folder that `groundup export` writes, in `transformers`.
-  From the GGUF file, `transformers` reads {misread:,} of the text's {lines:,} lines otherwise: it does not cut digits
-  off as the file says.
+  From the GGUF file, `transformers` reads {misread:,} of the text's {lines:,} lines otherwise, since it does not cut
+  around digits as the file says.
 - {chats} conversations become the same ids by our reading of the chat template and by `apply_chat_template`.
 
 Python {python}, torch {torch}, transformers {transformers}, llama-cpp-python {llama}, {machine}.
