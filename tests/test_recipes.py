@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from groundup.core.errors import UsageError
-from groundup.recipes import Recipe, load, shipped, with_absolute_paths
+from groundup.recipes import Recipe, load, shipped, with_absolute_paths, with_options
 
 
 def test_what_ships() -> None:
@@ -97,3 +97,22 @@ def test_the_recipe_of_a_run_is_complete_and_runs_it_again(
     outcome = command("run", path, "--out", tiny_run)
     assert outcome.code == 0
     assert outcome.err.count("up to date") == 8
+
+
+def test_the_dial_carries_rates_and_batch_along() -> None:
+    shipped = with_options(load("quickstart"), [], "test")
+    deeper = with_options(load("quickstart"), ["--model.depth", "8"], "test")
+    assert (deeper.model.layers, deeper.model.width, deeper.model.heads) == (8, 384, 6)
+    assert deeper.pretrain.accumulation == 2 * shipped.pretrain.accumulation
+    for stage in ("pretrain", "sft", "dpo", "grpo"):
+        before, after = getattr(shipped, stage).optimizer, getattr(deeper, stage).optimizer
+        assert after.rate == pytest.approx(before.rate * 0.5**0.5)
+    assert with_options(deeper, [], "test") == deeper
+
+
+def test_mup_keeps_the_rates_of_the_width_that_was_tuned() -> None:
+    options = ["--model.depth", "8", "--model.no-tied", "--model.mup-width"]
+    tuned = with_options(load("quickstart"), [*options, "192"], "test").pretrain.optimizer
+    assert tuned.rate == load("quickstart").pretrain.optimizer.rate
+    with pytest.raises(UsageError, match="set them alike"):
+        with_options(load("quickstart"), [*options, "64"], "test")

@@ -226,6 +226,7 @@ class LatentAttention(nn.Module):
         else:
             expanded = self.key_up(small[:, 0]).unflatten(-1, (config.heads, -1)).transpose(1, 2)
             key_content, value = expanded.split(sizes, dim=-1)
+            value = value.contiguous()  # or the backward pass would keep the contents of the keys along with it
             query = torch.cat((content, turned), dim=-1)
             key = torch.cat((key_content, key_turned.expand(-1, config.heads, -1, -1)), dim=-1)
         mixed = attend(

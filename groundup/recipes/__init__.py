@@ -97,14 +97,14 @@ def sized(recipe: Recipe) -> Recipe:
     """The recipe with learning rates and batch of its model's width, where it says at which width they were tuned.
 
     Raises:
-        UsageError: μP would carry the rates over a second time.
+        UsageError: μP is told another width.
     """
+    width, tuned = recipe.model.mup_width, recipe.pretrain.optimizer.tuned_width
+    if width and tuned not in (0, width):
+        raise UsageError(f"model.mup-width is {width}, but pretrain.optimizer.tuned-width is {tuned}; set them alike")
+    if width:  # μP carries the rates over itself
+        return recipe
     width = recipe.model.width
-    if recipe.model.mup_width and recipe.pretrain.optimizer.tuned_width:
-        raise UsageError(
-            "model.mup-width and pretrain.optimizer.tuned-width both carry learning rates to another width; "
-            "set one of them to 0"
-        )
     return replace(
         recipe,
         pretrain=recipe.pretrain.for_width(width),

@@ -41,8 +41,8 @@ likeliest tokens, one after the other, by each side with its own cache:
 
 In the closest of our {tokens:,} choices the likeliest token's logit was {closest:.1e} above the next one's.
 
-llama.cpp rounds activations to the type of the weights that they meet, as we do not. In F16 and Q8_0, close choices
-fall the other way now and then, and what follows is another text.
+An export in F16 or Q8_0 rounds the weights once more, and llama.cpp rounds the activations that meet them; we do not.
+Where that turns a close choice, all that follows is another text.
 
 ## How well it predicts
 

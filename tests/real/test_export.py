@@ -83,7 +83,7 @@ def test_chat_template_in_transformers(opened: OpenModel, reader: Any, conversat
 
 
 class TestLlamaCpp:
-    """GGUF in llama.cpp, which rounds activations as it rounds weights: only F32 is the same arithmetic."""
+    """GGUF in llama.cpp, which rounds activations to the type of the weights: only F32 is the same arithmetic."""
 
     @pytest.fixture(params=["F32", "F16", "Q8_0"])
     def kind(self, request: pytest.FixtureRequest) -> Kind:

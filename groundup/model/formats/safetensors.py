@@ -65,7 +65,10 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], max_shard
     total = 0
     for number, shard in enumerate(_shards(tensors, max_shard_bytes), start=1):
         path = folder / f"shard-{number:05d}"
+        path.touch()
+        mode = path.stat().st_mode
         save_file(shard, path, metadata={"format": "pt"})
+        path.chmod(mode)  # what others may read is for the user's umask to say, not for the library
         shards.append((path, list(shard)))
         total += sum(tensor.nbytes for tensor in shard.values())
     if len(shards) == 1:

@@ -153,7 +153,9 @@ def write(definition: Definition) -> dict[str, Any]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": vocabulary.whole_pieces,
-            "vocab": {token: token_id for token_id, token in enumerate(spelling) if token},
+            # Special tokens too: the library takes the id of an added token from here, and else gives it a new one.
+            "vocab": {token: token_id for token_id, token in enumerate(spelling) if token}
+            | {name: token_id for token_id, name in special.items()},
             "merges": [f"{spelling[left]} {spelling[right]}" for left, right, _ in vocabulary.merges.tolist()],
         },
     }
