@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groundup.core.errors import ArtifactError, DataError, UsageError
+from groundup.core.errors import ArtifactError, DataError
 from groundup.core.files import read_json
 from groundup.model import Transformer
 from groundup.model.formats.gguf import open_gguf
@@ -69,11 +69,10 @@ def open_model(path: str | Path, dtype: torch.dtype | None = None) -> OpenModel:
 
     Raises:
         ArtifactError: there is no model, or it is damaged, or none that we can compute.
-        UsageError: there is nothing at ``path``.
     """
     path = Path(path)
     if not path.exists():
-        raise UsageError(f"{path} does not exist; give a run directory, a Hugging Face folder or a GGUF file")
+        raise ArtifactError(f"{path} does not exist; give a run directory, a Hugging Face folder or a GGUF file")
     if path.is_file():
         return _of_gguf(path, dtype)
     return _of_folder(path, dtype) if (path / CONFIG).is_file() else _of_run(path, dtype)

@@ -220,7 +220,7 @@ class ModelConfig:
             )
         hidden = self.hidden or (_round_up(width * 8 // 3, 64) if gated else 4 * width)
         derived: dict[str, Any] = {
-            "depth": layers,
+            "depth": 0,  # what it says is in the others now, and they may be changed one by one
             "layers": layers,
             "width": width,
             "heads": heads,

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-import groundup
 from groundup.core import run
 from groundup.core.errors import ArtifactError, RunLockedError, StorageError
 from groundup.core.files import read_json, write_json, write_text
@@ -168,7 +167,7 @@ def test_the_code_version_sees_everything_that_is_used(tmp_path: Path, monkeypat
     for name, source in sources.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(source, encoding="utf-8")
-    monkeypatch.setattr(groundup, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(run, "__file__", str(package / "core" / "run.py"))
     version = code_version.__wrapped__
     before = version("groundup.stage.build")
     for name, source in sources.items():

@@ -84,7 +84,7 @@ def test_what_cannot_be_opened_is_said_in_a_line(run: Path, tmp_path: Path) -> N
             groundup.open_model(path)
         assert "\n" not in str(caught.value)
 
-    refuses(tmp_path / "nowhere", "does not exist", UsageError)
+    refuses(tmp_path / "nowhere", "does not exist")
     (tmp_path / "empty").mkdir()
     refuses(tmp_path / "empty", "holds no trained model")
     (tmp_path / "text.gguf").write_text("no model", encoding="utf-8")

@@ -86,7 +86,7 @@ def test_resolving_fills_in_and_changes_nothing_that_was_said(config: ModelConfi
             before, after = getattr(given_, item.name), getattr(resolved, item.name)
             if is_dataclass(before):
                 compare(before, after)
-            else:
+            elif item.name != "depth":  # which the others say now
                 assert after == before or before == 0, item.name
 
     resolved = config.resolved()
@@ -117,7 +117,7 @@ def test_one_dial_gives_all_sizes(depth: int, aspect: int) -> None:
 def test_what_is_given_is_not_derived() -> None:
     config = ModelConfig(depth=5, heads=2, kv_heads=1, hidden=77).resolved()
     assert (config.layers, config.heads, config.kv_heads, config.hidden) == (5, 2, 1, 77)
-    assert ModelConfig(layers=5).resolved().depth == 5
+    assert ModelConfig(depth=5).resolved() == ModelConfig(layers=5).resolved()
     assert ModelConfig(heads=3, head_size=20).resolved().width == 60
     assert ModelConfig().resolved().layers == 6
     assert ModelConfig(context=512, positions=PositionConfig(scaling="yarn", factor=4)).resolved().positions == (

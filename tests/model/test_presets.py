@@ -180,7 +180,7 @@ def test_a_preset_replaces_the_model_section_and_options_change_it() -> None:
     assert recipe.model == preset("gpt2").config
     assert recipe.pretrain == load("smoke").pretrain
     changed = with_options(recipe, ["--model.layers", "3", "--model.positions.kind=rotary"], "test").model
-    assert (changed.layers, changed.depth, changed.positions.kind) == (3, 3, "rotary")
+    assert (changed.layers, changed.depth, changed.positions.kind) == (3, 0, "rotary")
     assert changed.width == 768
 
 

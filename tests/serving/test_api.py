@@ -280,18 +280,18 @@ def test_an_error_in_the_engine_reaches_the_client_and_the_server_goes_on(
 ) -> None:
     engine = saying("ok")
     served = serving(engine)
-    hidden = engine.model.hidden
+    forward = engine.model.forward
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(engine.model, "hidden", broken)
+    monkeypatch.setattr(engine.model, "forward", broken)
     with pytest.raises(openai.InternalServerError, match="internal error") as error:
         served.ask()
     assert "secret" not in str(error.value)
     with pytest.raises(openai.APIError, match="internal error"):
         list(served.ask(stream=True))
-    monkeypatch.setattr(engine.model, "hidden", hidden)
+    monkeypatch.setattr(engine.model, "forward", forward)
     assert served.ask().choices[0].message.content == "ok"
 
 

@@ -54,7 +54,7 @@ def test_a_reply_that_is_interrupted_before_its_first_piece_leaves_no_trace(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(session.engine.model, "hidden", interrupted)
+        patch.setattr(session.engine.model, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             list(session.reply("Hi"))
     assert session.turns == []
