@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -136,6 +137,9 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """``start("run", "smoke", …)``: the command line in a process of its own; none outlives its test."""
     started: list[subprocess.Popen[str]] = []
+    # A shell that starts us in the background has us ignore Ctrl-C, which our children would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*words: object, **options: object) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
