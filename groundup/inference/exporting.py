@@ -46,31 +46,13 @@ def export(path: Path, options: ExportOptions) -> Path:
         raise UsageError(f"{out} exists; choose another --out, or remove it")
     opened = open_model(path)
     model = opened.model
+    parts = (model.config, model.vocab_size, model.state_dict(), opened.tokenizer, opened.chat_template)
     if options.to == "hf":
         dtype = DTYPES[options.type] if options.type else None
-        write_huggingface(
-            out,
-            model.config,
-            model.vocab_size,
-            model.state_dict(),
-            opened.tokenizer,
-            opened.chat_template,
-            roles=_roles(opened),
-            add_begin=bool(opened.begin),
-            dtype=dtype,
-        )
+        write_huggingface(out, *parts, roles=_roles(opened), add_begin=bool(opened.begin), dtype=dtype)
     else:
-        notes = write_gguf(
-            out,
-            model.config,
-            model.vocab_size,
-            model.state_dict(),
-            opened.tokenizer,
-            opened.chat_template,
-            kind=options.type or "F16",
-            marks=_marks(opened),
-            name=path.resolve().name,
-        )
+        name = path.resolve().name
+        notes = write_gguf(out, *parts, kind=options.type or "F16", marks=_marks(opened), name=name)
         for note in notes:
             say(f"note: {note}")
     return out

@@ -51,6 +51,22 @@ class Pass:
     """Places of the cache to look at."""
     record: Record | None = None
 
+    def with_cached(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of ``layer``, preceded by those that the cache has; new ones are written to it."""
+        if self.cache is None or self.positions is None:
+            return key, value
+        return self.cache.write(layer, key, value, self.positions, self.end)
+
+    @property
+    def kept_attention(self) -> list[Tensor] | None:
+        """Where attention weights are wanted."""
+        return self.record.attention if self.record is not None and self.record.wants_attention else None
+
+    @property
+    def kept_routing(self) -> list[Routing] | None:
+        """Where the decisions of routers are wanted."""
+        return self.record.routing if self.record is not None and self.record.wants_routing else None
+
 
 def attend(
     query: Tensor,
@@ -160,8 +176,7 @@ class Attention(nn.Module):
         """x [batch, time, width] → [batch, time, width]."""
         config = self.config
         query, key, value = self.heads(x, shared)
-        if shared.cache is not None and shared.positions is not None:
-            key, value = shared.cache.write(self.layer, key, value, shared.positions, shared.end)
+        key, value = shared.with_cached(self.layer, key, value)
         if self.smear is not None:
             key = smeared(key, self.smear, shared.segments)
         mixed = attend(
@@ -173,7 +188,7 @@ class Attention(nn.Module):
             softcap=config.attention.softcap,
             sinks=self.sinks,
             dropout=config.dropout if self.training else 0.0,
-            record=shared.record.attention if shared.record and shared.record.wants_attention else None,
+            record=shared.kept_attention,
         )
         return self.output(mixed.transpose(1, 2).flatten(2))
 
@@ -215,8 +230,7 @@ class LatentAttention(nn.Module):
         turned = rotate(turned, angles)
         small, key_turned = self.key_down(x)[:, None].split([latent.key_rank, latent.rotary_size], dim=-1)
         small, key_turned = self.key_norm(small), rotate(key_turned, angles)
-        if shared.cache is not None and shared.positions is not None:
-            small, key_turned = shared.cache.write(self.layer, small, key_turned, shared.positions, shared.end)
+        small, key_turned = shared.with_cached(self.layer, small, key_turned)
         absorbed = shared.cache is not None and x.shape[1] == 1
         sizes = [config.head_size, latent.value_size]
         key_matrix, value_matrix = self.key_up.weight.unflatten(0, (config.heads, -1)).split(sizes, dim=1)
@@ -237,7 +251,7 @@ class LatentAttention(nn.Module):
             config.attention_scale,
             softcap=config.attention.softcap,
             dropout=config.dropout if self.training else 0.0,
-            record=shared.record.attention if shared.record and shared.record.wants_attention else None,
+            record=shared.kept_attention,
         )
         if absorbed:
             mixed = mixed @ value_matrix.transpose(1, 2)
