@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 #: The target that means: nothing is to be learned at this position.
@@ -23,6 +24,24 @@ class Batch:
     tensors: Mapping[str, Tensor]
     weight: int
     metrics: dict[str, float] = field(default_factory=dict)
+    paired: bool = False
+    """Whether a term is a pair: a row of the first half of the rows, and one of the second."""
+
+    def split(self, parts: int) -> "list[Batch]":
+        """The batch as at most ``parts`` smaller ones with the same terms in all."""
+        if parts == 1 or not self.weight:
+            return [self]
+        rows = len(self.tensors["inputs"])
+        whole = torch.arange(rows)
+        blocks = whole.view(2, -1) if self.paired else whole[None]
+        pieces = [block.flatten() for block in blocks.tensor_split(min(parts, blocks.shape[1]), dim=1)]
+        batches = []
+        for piece in pieces:
+            tensors = {name: tensor[piece.to(tensor.device)] for name, tensor in self.tensors.items()}
+            terms = len(piece) // 2 if self.paired else int((tensors["targets"] != IGNORED).sum())
+            batches.append(Batch(tensors, terms, dict(self.metrics), self.paired))
+        assert sum(batch.weight for batch in batches) == self.weight, "a term is a target, or a pair of rows"
+        return batches
 
 
 class Source(Protocol):

@@ -134,7 +134,7 @@ def preference_batch(pairs: Sequence[Pair], padding: int) -> Batch:
     rows = [[chosen] for chosen, _ in both] + [[rejected] for _, rejected in both]
     tensors = pack(rows, max(len(row[0][0]) for row in rows) - 1, padding)
     reference = [pair.reference_chosen for pair in pairs] + [pair.reference_rejected for pair in pairs]
-    return Batch({**tensors, "reference": torch.tensor(reference)}, weight=len(pairs))
+    return Batch({**tensors, "reference": torch.tensor(reference)}, weight=len(pairs), paired=True)
 
 
 @torch.no_grad()

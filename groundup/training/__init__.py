@@ -4,7 +4,8 @@ Pretraining, SFT, DPO and GRPO differ in the objective and in the source of batc
 """
 
 from groundup.training.checkpoint import Checkpoint, find_checkpoint, load_model, resolve_model, save_checkpoint
-from groundup.training.loop import Hook, TrainingConfig, TrainingResult, train
+from groundup.training.config import TrainingConfig
+from groundup.training.loop import Hook, TrainingResult, train
 
 __all__ = [
     "Checkpoint",

@@ -2,17 +2,19 @@
 
     step-000400/
       model.safetensors        weights
+      average.safetensors      their running mean, where the recipe asks for one
       model.json               the model's configuration and vocabulary size
       optimizer.safetensors    the optimizers' tensors, named optimizer.parameter.key
       tokenizer.json           the tokenizer that the weights were trained with
       state.json               step, source position, the tokenizer's fingerprint, the hash of each file
 
-Written to a temporary name and renamed: a checkpoint is whole or absent. Nothing is ever unpickled.
+Written to a temporary name and renamed: a checkpoint is whole or absent. One that the disk damaged later is set aside
+for the one before it. Nothing is ever unpickled.
 """
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor
 
 from groundup.core.errors import ArtifactError
 from groundup.core.files import atomic_folder, read_json, sha256_of, storage_errors, write_json
+from groundup.core.progress import say
 from groundup.model import ModelConfig, Transformer
 from groundup.tokenizer import BytePairTokenizer
 from groundup.tokenizer import load as load_tokenizer
@@ -53,6 +56,59 @@ class Checkpoint:
             raise ArtifactError(f"{self.folder / name} is damaged ({error}); delete {self.folder}") from error
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint will hold, as it is at one moment."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    """By file name without ending, then by tensor name."""
+    shape: dict[str, Any]
+    """The model's configuration and the size of its vocabulary."""
+    tokenizer: BytePairTokenizer
+    state: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        step: int,
+        model: Transformer,
+        optimizers: Sequence[torch.optim.Optimizer],
+        tokenizer: BytePairTokenizer,
+        state: dict[str, Any],
+        average: dict[str, Tensor] | None = None,
+    ) -> "Snapshot":
+        """The present state; its tensors are those of the model and the optimizers, not copies."""
+        tensors = {"model": _weights(model), "optimizer": _optimizer_tensors(optimizers)}
+        if average is not None:
+            tensors["average"] = average
+        shape = {"config": asdict(model.config), "vocab_size": model.vocab_size}
+        return cls(step, tensors, shape, tokenizer, state)
+
+    def copied(self) -> "Snapshot":
+        """With tensors of its own in the CPU's memory, which a training that goes on does not change."""
+        tensors = {
+            name: {key: tensor.to("cpu", copy=True) for key, tensor in group.items()}
+            for name, group in self.tensors.items()
+        }
+        return replace(self, tensors=tensors)
+
+    def write(self, parent: Path) -> Path:
+        """Write ``parent/step-NNNNNN`` atomically; return its path."""
+        target = parent / folder_name(self.step)
+        if target.exists():
+            return target
+        with atomic_folder(target) as folder:
+            for name, tensors in self.tensors.items():
+                save_file(tensors, folder / f"{name}.safetensors")
+            write_json(folder / "model.json", self.shape)
+            self.tokenizer.save(folder)
+            files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+            state = {"step": self.step, "tokenizer": self.tokenizer.fingerprint, **self.state, "files": files}
+            write_json(folder / STATE, state)
+        return target
+
+
 def save_checkpoint(
     parent: Path,
     step: int,
@@ -62,27 +118,59 @@ def save_checkpoint(
     state: dict[str, Any],
 ) -> Path:
     """Write ``parent/step-NNNNNN`` atomically, then remove the older ones; return its path."""
-    target = parent / f"{PREFIX}{step:06d}"
-    if not target.exists():
-        with atomic_folder(target) as folder:
-            save_file(_weights(model), folder / "model.safetensors")
-            write_json(folder / "model.json", {"config": asdict(model.config), "vocab_size": model.vocab_size})
-            save_file(_optimizer_tensors(optimizers), folder / "optimizer.safetensors")
-            tokenizer.save(folder)
-            files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-            state = {"step": step, "tokenizer": tokenizer.fingerprint, **state, "files": files}
-            write_json(folder / STATE, state)
-    with storage_errors(parent):
-        for old in _folders(parent):
-            if old != target:
-                shutil.rmtree(old)
+    target = Snapshot.of(step, model, optimizers, tokenizer, state).write(parent)
+    prune(parent, {step})
     return target
 
 
+def prune(parent: Path, keep: Collection[int]) -> None:
+    """Remove the checkpoints of all steps but these."""
+    with storage_errors(parent):
+        for folder in checkpoints_in(parent):
+            if step_of(folder) not in keep:
+                shutil.rmtree(folder)
+
+
+def checkpoints_in(parent: Path) -> list[Path]:
+    """The checkpoint folders below ``parent``, by step."""
+    folders = (path for path in parent.glob(f"{PREFIX}*") if path.is_dir() and path.name[len(PREFIX) :].isdigit())
+    return sorted(folders, key=step_of)
+
+
+def folder_name(step: int) -> str:
+    """Of the checkpoint of a step."""
+    return f"{PREFIX}{step:06d}"
+
+
+def step_of(folder: Path) -> int:
+    """The number in a checkpoint folder's name."""
+    return int(folder.name.removeprefix(PREFIX))
+
+
 def find_checkpoint(parent: Path) -> Checkpoint | None:
-    """The newest checkpoint below ``parent``, verified; None if there is none."""
-    folders = _folders(parent)
-    return open_checkpoint(folders[-1]) if folders else None
+    """The newest whole checkpoint below ``parent``; None if there is no checkpoint.
+
+    Newer ones that are damaged are set aside, if an older one is whole.
+
+    Raises:
+        ArtifactError: all are damaged; the message names what is wrong with the newest.
+    """
+    damaged: dict[Path, ArtifactError] = {}
+    for folder in reversed(checkpoints_in(parent)):
+        try:
+            checkpoint = open_checkpoint(folder)
+        except ArtifactError as error:
+            damaged[folder] = error
+            continue
+        for path, reason in damaged.items():
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            say(f"warning: {reason}; going on from {folder.name}, the damaged one is kept as {aside.name}")
+        return checkpoint
+    if damaged:
+        raise next(iter(damaged.values()))
+    return None
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -118,7 +206,10 @@ def load_model(folder: Path, mapped: bool = False) -> tuple[Transformer, BytePai
     tokenizer = load_tokenizer(folder)
     check_tokenizer(checkpoint, tokenizer)
     shape = read_json(folder / "model.json")
+    averaged = (folder / "average.safetensors").is_file()
     weights = checkpoint.tensors("model.safetensors")
+    if averaged:  # buffers, such as the biases of routers, have no mean
+        weights |= checkpoint.tensors("average.safetensors")
     if not mapped:
         weights = {name: tensor.clone() for name, tensor in weights.items()}
     return Transformer.from_weights(ModelConfig.from_dict(shape["config"]), shape["vocab_size"], weights), tokenizer
@@ -136,7 +227,7 @@ def resolve_model(path: Path) -> Path:
         is_stage = folder.parent == path
         if is_stage and not (folder / "manifest.json").is_file():
             continue
-        if folders := _folders(folder / "checkpoints"):
+        if folders := checkpoints_in(folder / "checkpoints"):
             return folders[-1]
     raise ArtifactError(f"{path} holds no trained model; give the directory of a run or a checkpoint folder")
 
@@ -190,7 +281,3 @@ def _optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str,
         for parameter, entries in optimizer.state_dict()["state"].items()
         for key, tensor in entries.items()
     }
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.glob(f"{PREFIX}*") if path.is_dir())

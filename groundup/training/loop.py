@@ -1,67 +1,52 @@
 """The one training loop.
 
-Enters: a model, an objective, a source of batches. Leaves: a checkpoint folder and ``metrics.jsonl``, one
-line a step. Killed at any instant and started again, it ends in the same weights, bit for bit.
+Enters: a model, an objective, a source of batches. Leaves: checkpoints, ``metrics.jsonl``, one line a step, and
+``events.jsonl``: what was out of the ordinary. Killed at any instant and started again, it ends in the same weights,
+bit for bit.
 """
 
+import fnmatch
 import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import psutil
 import torch
-from torch import nn
 
-from groundup.core.device import Precision, autocast, choose_device, choose_dtype
+from groundup.core.device import Numerics, choose_device, choose_numerics
 from groundup.core.errors import TrainingError, UsageError
 from groundup.core.files import storage_errors, write_text
-from groundup.core.progress import Progress
+from groundup.core.progress import Progress, say
 from groundup.dataloader import Batch, Source
 from groundup.model import Transformer
 from groundup.objectives import Objective
-from groundup.optim import OptimizerConfig, ScheduleConfig, build_optimizers
+from groundup.optim import build_optimizers
+from groundup.planning.activations import MicroBatch, activation_bytes
 from groundup.tokenizer import BytePairTokenizer
+from groundup.training.average import Average
 from groundup.training.checkpoint import (
+    Checkpoint,
+    Snapshot,
     check_tokenizer,
-    find_checkpoint,
+    folder_name,
     restore_optimizers,
     restore_weights,
-    save_checkpoint,
 )
+from groundup.training.config import TrainingConfig
+from groundup.training.guard import WINDOW, is_spike
+from groundup.training.interruption import Interrupted, Interruption
+from groundup.training.saving import Saver
+from groundup.training.step import FIRST_SCALE, LossScale, Measured, Stepper
+from groundup.training.working import Working
 
-#: Consecutive steps with a loss or gradient that is not finite before training gives up.
-PATIENCE = 5
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What every training stage has in common."""
-
-    steps: int = 500
-    """Number of updates."""
-    accumulation: int = 1
-    """Micro-batches per update."""
-    clip: float = 1.0
-    """Largest norm of the whole gradient; larger ones are scaled down to it."""
-    precision: Precision = "auto"
-    """Dtype of matrix products; weights stay float32. auto: bfloat16 where the hardware has it."""
-    device: str = "auto"
-    """Where to train: auto, cpu, cuda, mps …"""
-    save_every: int = 100
-    """Steps between checkpoints; an interrupted run loses at most these."""
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "accumulation", "save_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.clip <= 0:
-            raise UsageError(f"clip is {self.clip}; it must be greater than 0")
+#: Of the memory that is free when training begins, what activations may fill.
+FILL = 0.8
 
 
 @dataclass(frozen=True)
@@ -69,11 +54,13 @@ class Hook:
     """Something done every so many steps, at step 0 and at the end: validation, samples.
 
     ``run(step, model)`` returns numbers that are logged with the step. It must not touch the global
-    random state; it is called after the checkpoint is safe on the disk.
+    random state; it is called after the checkpoint is safe on the disk. ``measure`` names the number that tells how
+    good the model is, the lower the better: early stopping and the best checkpoints go by it.
     """
 
     every: int
     run: Callable[[int, Transformer], dict[str, float]]
+    measure: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +73,8 @@ class TrainingResult:
     seconds: float
     final_loss: float | None
     checkpoint: Path
+    source: dict[str, Any] = field(default_factory=dict)
+    """The position of the source of batches."""
 
     def metrics(self) -> dict[str, float]:
         """The totals, for the manifest."""
@@ -101,7 +90,7 @@ class TrainingResult:
 
 @dataclass
 class _State:
-    """What a checkpoint carries beside weights, optimizer state and the source's position."""
+    """What a checkpoint carries beside tensors and the source's position."""
 
     step: int = 0
     skipped: int = 0
@@ -109,6 +98,12 @@ class _State:
     seconds: float = 0.0
     recent: float | None = None  # smoothed loss; None before the first update
     record: dict[str, float] = field(default_factory=dict)  # the last step's line of the log, but for its hooks
+    losses: list[float] = field(default_factory=list)  # the last ones, which a spike is measured against
+    rewinds: int = 0
+    rewound_to: int | None = None
+    split: int = 1
+    scale: dict[str, Any] | None = None
+    averaged: int = 0  # updates that the mean of the weights has counted
 
 
 def train(
@@ -120,6 +115,7 @@ def train(
     folder: Path,
     name: str,
     hooks: Sequence[Hook] = (),
+    seed: int = 0,
 ) -> TrainingResult:
     """Train ``model`` in place, continuing from ``folder/checkpoints`` if there is one.
 
@@ -129,151 +125,378 @@ def train(
         source: endless batches.
         config: steps, rates, precision …
         tokenizer: stored with each checkpoint; one that differs from a checkpoint's is refused.
-        folder: where ``checkpoints/`` and ``metrics.jsonl`` are kept.
+        folder: where ``checkpoints/``, ``metrics.jsonl`` and ``events.jsonl`` are kept.
         name: what the progress line calls this training.
         hooks: validation, samples.
+        seed: of dropout's noise.
 
     Raises:
-        TrainingError: the loss stays not finite.
+        TrainingError: the loss stays not finite, or spikes again and again.
         ArtifactError: the checkpoint in ``folder`` is damaged or another tokenizer's.
+        StorageError: a checkpoint cannot be written.
+        UsageError: the device cannot compute as the configuration says.
     """
-    device = choose_device(config.device)
-    dtype = choose_dtype(config.precision, device)
-    model.to(device).train()
-    optimizers = build_optimizers(model, config.optimizer, dtype)
-    checkpoints, log = folder / "checkpoints", folder / "metrics.jsonl"
-    state = _State()
-    checkpoint = find_checkpoint(checkpoints)
-    if checkpoint is not None:
-        check_tokenizer(checkpoint, tokenizer)
-        restore_weights(model, checkpoint)
-        restore_optimizers(optimizers, checkpoint)
-        source.load_state_dict(checkpoint.state["source"])
-        state = _State(**checkpoint.state["loop"])
-    logged = _truncate_log(log, state.step)
+    return _Loop(model, objective, source, config, tokenizer, folder, name, hooks, seed).run()
 
-    def save() -> Path:
-        progress = {"loop": vars(state).copy(), "source": source.state_dict()}
-        return save_checkpoint(checkpoints, state.step, model, optimizers, tokenizer, progress)
 
-    def run_hooks() -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        model.eval()
-        for hook in hooks:
-            if state.step % hook.every == 0 or state.step == config.steps:
-                with torch.no_grad():
-                    numbers |= hook.run(state.step, model)
-        model.train()
-        return numbers
+class _Loop:
+    """The parts of a training and its state."""
 
-    batches = iter(source)
-    failures = 0
-    with storage_errors(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        lines = log.open("a", encoding="utf-8", newline="\n")
-    with lines, Progress(name, config.steps, "step", done=state.step) as progress:
-        if state.step == 0 and (numbers := run_hooks()):
-            _log(lines, {"step": 0, **numbers})
-        elif logged < state.step:  # killed between a checkpoint and the line of its step
-            _log(lines, {**state.record, **run_hooks()})
-        while state.step < config.steps:
-            started = time.perf_counter()
-            factor = config.schedule.factor(state.step, config.steps)
-            micro = [_to_device(next(batches), device) for _ in range(config.accumulation)]
-            record = _update(model, objective, micro, optimizers, config, factor, device, dtype)
+    def __init__(
+        self,
+        model: Transformer,
+        objective: Objective,
+        source: Source,
+        config: TrainingConfig,
+        tokenizer: BytePairTokenizer,
+        folder: Path,
+        name: str,
+        hooks: Sequence[Hook],
+        seed: int,
+    ) -> None:
+        self.model, self.source, self.config, self.tokenizer = model, source, config, tokenizer
+        self.folder, self.name, self.hooks = folder, name, hooks
+        device = choose_device(config.device)
+        numerics = choose_numerics(config.precision, device)
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if numerics.tf32 else "highest")
+        freeze(model, config.freeze)
+        model.to(torch.device("cpu") if config.memory.offload else device).train()
+        self.optimizers = build_optimizers(model, config.optimizer, numerics.dtype)
+        self.average = Average(model, config.average) if config.average else None
+        compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+        self.working = Working(model, device, numerics, config.memory.recompute, compiled)
+        scale = LossScale(FIRST_SCALE) if numerics.scaled else None
+        self.stepper = Stepper(
+            self.working, objective, numerics, device, config.clip, seed, config.memory.fit, scale=scale
+        )
+        self.saver = Saver(folder / "checkpoints", config.checkpoints)
+        self.state = _State()
+        self.failures = 0
+        self.scores: dict[int, float] = {}  # validations by step
+        self.numerics, self.device = numerics, device
+
+    def run(self) -> TrainingResult:
+        """Train to the end."""
+        resumed = self._resume()
+        log = self.folder / "metrics.jsonl"
+        logged = _truncate_log(log, self.state.step)
+        _truncate_log(self.folder / "events.jsonl", self.state.step, keep="rewound")
+        self._read_scores(log)
+        with storage_errors(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            self.lines = log.open("a", encoding="utf-8", newline="\n")
+        self._event("resumed" if resumed else "started", _described(self.numerics, self.device))
+        with Interruption() as self.interruption:
+            try:
+                self._train(logged)
+            except Interrupted:
+                self._end_interrupted()
+            finally:
+                self.lines.close()
+                self.working.release()
+                if self.state.step < self.config.steps:
+                    with suppress(Exception):  # what ended the training is told, not this
+                        self.saver.wait()
+        state = self.state
+        path = self.saver.parent / folder_name(state.step)
+        return TrainingResult(
+            state.step, state.skipped, state.tokens, state.seconds, state.recent, path, self.source.state_dict()
+        )
+
+    def _train(self, logged: int) -> None:
+        config, state = self.config, self.state
+        self.position = self.source.state_dict()
+        batches = iter(self.source)
+        with Progress(self.name, config.steps, "step", done=state.step) as progress:
+            if state.step == 0 and (numbers := self._run_hooks()):
+                self._log({"step": 0, **numbers})
+            elif logged < state.step:  # killed between a checkpoint and the line of its step
+                self._log({**state.record, **self._run_hooks()})
+            while state.step < config.steps and not self._stops_early():
+                before = state.step
+                started = time.perf_counter()
+                micro = [next(batches) for _ in range(config.accumulation)]
+                waited = time.perf_counter() - started
+                if self._step(micro, started, waited):
+                    self._finish_step()
+                progress.advance(state.step - before, note=self._note())
+        self.saver.wait()
+        self._save()
+        self.saver.wait()
+
+    def _step(self, micro: Sequence[Batch], started: float, waited: float) -> bool:
+        """Compute the gradients and, unless the loss is not to be trusted, update; False if training went back."""
+        config, state = self.config, self.state
+        measured = self.stepper.gradients(micro, state.step)
+        if self.stepper.split != state.split:
+            state.split = self.stepper.split
+            self._event("split", f"out of memory: each micro-batch is now computed in {state.split} parts")
+        record: dict[str, float] = {"skipped": 1}
+        with self.interruption.deferred():
+            if measured is None:
+                self._skip("no target in any batch")
+            elif not measured.finite:
+                self._refuse(measured)
+            elif is_spike(measured.loss, state.losses, config.safety.spike) and self._go_back(measured.loss):
+                return False
+            else:
+                factor = config.schedule.factor(state.step, config.steps)
+                self.stepper.update(self.optimizers, measured.gradient_norm, factor)
+                record = self._updated(micro, measured, factor)
+            self.working.clear()
             state.step += 1
             elapsed = time.perf_counter() - started
             state.seconds += elapsed
-            if record is None:  # no target anywhere: nothing to learn, nothing to update
-                state.skipped += 1
-                record = {"skipped": 1}
-            elif not math.isfinite(record["loss"]) or not math.isfinite(record["gradient_norm"]):
-                failures += 1
-                state.skipped += 1
-                if failures >= PATIENCE:
-                    raise TrainingError(
-                        f"{name}: the loss or gradient was not a finite number in {PATIENCE} steps on end (step "
-                        f"{state.step}); lower optimizer.matrix-rate and optimizer.rate, or set --precision float32"
-                    )
-                record = {"skipped": 1}
-            else:
-                failures = 0
-                tokens = sum(batch.tensors["inputs"].numel() for batch in micro)
-                state.tokens += tokens
-                before = record["loss"] if state.recent is None else state.recent
-                state.recent = 0.95 * before + 0.05 * record["loss"]
-                record |= {"tokens": state.tokens, "tokens_per_second": round(tokens / elapsed, 1)}
-                counted = [batch.metrics for batch in micro if batch.weight]
-                for key in counted[0]:
-                    record[key] = sum(metrics[key] for metrics in counted) / len(counted)
+            if "tokens" in record:
+                record["tokens_per_second"] = round(sum(b.tensors["inputs"].numel() for b in micro) / elapsed, 1)
+            record |= {"step_seconds": round(elapsed, 5), "loader_seconds": round(waited, 5)}
             state.record = _finite({"step": state.step, **record, "seconds": round(state.seconds, 3)})
-            if state.step % config.save_every == 0 or state.step == config.steps:
-                save()
-            _log(lines, {**state.record, **run_hooks()})
-            progress.advance(1, note="" if state.recent is None else f"loss {state.recent:.3f}")
-    path = save()  # a run resumed at its last step has nothing to do but this
-    return TrainingResult(state.step, state.skipped, state.tokens, state.seconds, state.recent, path)
+            self.position = self.source.state_dict()
+        return True
+
+    def _updated(self, micro: Sequence[Batch], measured: Measured, factor: float) -> dict[str, float]:
+        """Count a step that was taken; its line of the log."""
+        state, config = self.state, self.config
+        self.failures = 0
+        if self.stepper.scale is not None:
+            self.stepper.scale.update(True)
+        if self.average is not None:
+            self.average.update()
+        if config.safety.spike:
+            state.losses = [*state.losses, measured.loss][-WINDOW:]
+        state.tokens += sum(batch.tensors["inputs"].numel() for batch in micro)
+        before = measured.loss if state.recent is None else state.recent
+        state.recent = 0.95 * before + 0.05 * measured.loss
+        rate = config.optimizer.matrix_rate or config.optimizer.rate
+        return {
+            "loss": measured.loss,
+            "learning_rate": rate * factor,
+            "gradient_norm": measured.gradient_norm,
+            "tokens": state.tokens,
+            **measured.metrics,
+        }
+
+    def _skip(self, why: str) -> None:
+        self.state.skipped += 1
+        self._event("skipped", why, self.state.step + 1)
+
+    def _refuse(self, measured: Measured) -> None:
+        """Skip a step whose loss or gradient is no finite number; give up after too many in a row."""
+        scale = self.stepper.scale
+        if scale is not None and scale.factor > 1:  # the scale was too large; that is how it is found
+            scale.update(False)
+            self._skip(f"gradients overflowed float16; the loss is now scaled by {scale.factor:g}")
+            return
+        self.failures += 1
+        what = "loss" if not math.isfinite(measured.loss) else "gradient"
+        self._skip(f"the {what} is not a finite number")
+        if self.failures >= self.config.safety.patience:
+            raise TrainingError(
+                f"{self.name}: the loss or gradient was not a finite number in {self.failures} steps on end (step "
+                f"{self.state.step + 1}); lower optimizer.matrix-rate and optimizer.rate, or set --precision float32"
+            )
+
+    def _go_back(self, loss: float) -> bool:
+        """Return to a checkpoint and leave out the batches since; False if there is none to return to."""
+        state, limit = self.state, self.config.safety.rewinds
+        at = state.step + 1
+        spike = f"the loss spiked to {loss:.4g} at step {at}, where the recent median was {median(state.losses):.4g}"
+        checkpoint = self.saver.earlier(state.rewound_to)
+        if checkpoint is None:
+            self._event("spike", f"{spike}; there is no checkpoint to return to", at)
+            return False
+        if state.rewinds >= limit:
+            raise TrainingError(
+                f"{self.name}: {spike}, after {limit} returns to a checkpoint; lower optimizer.matrix-rate and "
+                "optimizer.rate, or look at what `groundup doctor` says of the run"
+            )
+        loop = {**checkpoint.state["loop"], "rewinds": state.rewinds + 1, "rewound_to": checkpoint.step}
+        self._restore(checkpoint, {**loop, "split": state.split, "seconds": state.seconds})
+        self.position = self.source.state_dict()
+        self.saver.rewound(checkpoint.step, {"loop": vars(state).copy(), "source": self.position})
+        self.working.clear()
+        self.lines.close()
+        _truncate_log(self.folder / "metrics.jsonl", checkpoint.step)
+        self.lines = (self.folder / "metrics.jsonl").open("a", encoding="utf-8", newline="\n")
+        self.scores = {step: score for step, score in self.scores.items() if step <= checkpoint.step}
+        why = f"{spike}: back to step {checkpoint.step}, without the batches since (return {state.rewinds} of {limit})"
+        self._event("rewound", why, at)
+        say(f"{self.name}: {why}")
+        return True
+
+    def _finish_step(self) -> None:
+        """Save, validate, log."""
+        state, config = self.state, self.config
+        if state.step % config.save_every == 0 or state.step == config.steps:
+            self._save()
+            if any(self._due(hook) for hook in self.hooks):
+                self.saver.wait()
+        self._log({**state.record, **self._run_hooks()})
+
+    def _stops_early(self) -> bool:
+        """Whether the last validations were all worse than one before them."""
+        if not self.config.stop_after or not self.scores:
+            return False
+        best = min(self.scores, key=lambda step: self.scores[step])
+        if sum(step > best for step in self.scores) < self.config.stop_after:
+            return False
+        why = f"the best of {len(self.scores)} validations, {self.scores[best]:.4g}, was at step {best}"
+        self._event("stopped_early", why)
+        say(f"{self.name}: stops at step {self.state.step}; {why}")
+        return True
+
+    def _due(self, hook: Hook) -> bool:
+        return self.state.step % hook.every == 0 or self.state.step == self.config.steps
+
+    def _run_hooks(self) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        due = [hook for hook in self.hooks if self._due(hook)]
+        if not due:
+            return numbers
+        self.working.train(False)
+        with self.average.applied() if self.average is not None else nullcontext(), torch.no_grad():
+            self.working.restored()
+            for hook in due:
+                numbers |= hook.run(self.state.step, self.working.model)
+                if hook.measure in numbers:
+                    self.scores[self.state.step] = numbers[hook.measure]
+        self.working.restored()
+        self.working.train()
+        return numbers
+
+    def _save(self) -> None:
+        state = self.state
+        if (self.saver.parent / folder_name(state.step)).exists():
+            return
+        state.scale = None if self.stepper.scale is None else vars(self.stepper.scale).copy()
+        average = None
+        if self.average is not None:
+            state.averaged, average = self.average.updates, self.average.tensors()
+        carried = {"loop": json.loads(json.dumps(vars(state))), "source": self.position}
+        snapshot = Snapshot.of(state.step, self.model, self.optimizers, self.tokenizer, carried, average)
+        with self.interruption.deferred():
+            self.saver.save(snapshot, self.scores)
+
+    def _resume(self) -> bool:
+        """Continue from the newest checkpoint, if there is one."""
+        found = self.saver.latest()
+        if found is None:
+            self._fit()
+            return False
+        checkpoint, carried = found
+        check_tokenizer(checkpoint, self.tokenizer)
+        self._restore(checkpoint, carried["loop"])
+        self.source.load_state_dict(carried["source"])
+        return True
+
+    def _read_scores(self, log: Path) -> None:
+        """The validations so far, which the log has."""
+        measures = {hook.measure for hook in self.hooks} - {""}
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+            record = json.loads(line)
+            for name in measures & record.keys():
+                self.scores[record["step"]] = record[name]
+
+    def _restore(self, checkpoint: Checkpoint, loop: dict[str, Any]) -> None:
+        restore_weights(self.model, checkpoint)
+        restore_optimizers(self.optimizers, checkpoint)
+        self.working.restored()
+        for key, value in loop.items():
+            setattr(self.state, key, value)
+        if self.average is not None:
+            self.average.restore(checkpoint.tensors("average.safetensors"), self.state.averaged)
+        if self.stepper.scale is not None and self.state.scale is not None:
+            self.stepper.scale = LossScale(**self.state.scale)
+        self.stepper.split = self.state.split
+
+    def _fit(self) -> None:
+        """Split micro-batches so that their activations fit the memory, as far as that can be computed."""
+        rows, time_ = getattr(self.config, "rows", 0), self.model.config.context
+        if not self.config.memory.fit or not rows:
+            return
+        free = psutil.virtual_memory().available if self.device.type == "cpu" else _free_memory(self.device)
+        element = self.numerics.dtype.itemsize
+
+        def needed(split: int) -> int:
+            batch = MicroBatch(-(-rows // split), time_, element)
+            return sum(activation_bytes(self.model.config, self.model.vocab_size, batch).values())
+
+        while self.stepper.split < rows and needed(self.stepper.split) > FILL * free:
+            self.stepper.split *= 2
+        if self.stepper.split > 1:
+            self.state.split = self.stepper.split
+            say(f"{self.name}: {rows} rows do not fit the memory; they are computed in {self.state.split} parts")
+
+    def _end_interrupted(self) -> None:
+        """Save what is done; end as the signal asks."""
+        self.saver.wait()
+        state = self.state
+        if state.step:
+            self._event("terminated", "a signal asked to end")
+            self.interruption.signal, asked = None, self.interruption.signal
+            self._save()
+            self.saver.wait()
+            self.interruption.signal = asked
+            say(f"{self.name}: saved at step {state.step}")
+        self.interruption.end()
+
+    def _note(self) -> str:
+        return "" if self.state.recent is None else f"loss {self.state.recent:.3f}"
+
+    def _log(self, record: dict[str, float]) -> None:
+        record = _finite(record)
+        self.lines.write(json.dumps(record) + "\n")
+        self.lines.flush()
+
+    def _event(self, event: str, why: str, step: int | None = None) -> None:
+        path = self.folder / "events.jsonl"
+        record = {"step": self.state.step if step is None else step, "event": event, "why": why}
+        with storage_errors(path), path.open("a", encoding="utf-8", newline="\n") as lines:
+            lines.write(json.dumps(record) + "\n")
 
 
-def _update(
-    model: Transformer,
-    objective: Objective,
-    micro: Sequence[Batch],
-    optimizers: Sequence[torch.optim.Optimizer],
-    config: TrainingConfig,
-    factor: float,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> dict[str, float] | None:
-    """One update from the micro-batches; None, and no update, if none of them has a target."""
-    weight = sum(batch.weight for batch in micro)
-    if weight == 0:
-        return None
-    total = 0.0
-    for batch in micro:
-        if batch.weight:
-            with autocast(device, dtype):
-                loss = objective(model, batch) / weight
-            loss.backward()
-            total += float(loss.detach())
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
-    if math.isfinite(total) and math.isfinite(norm):
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["full_lr"] * factor
-            optimizer.step()
-        model.rebalance()
-    for parameter in parameters:
-        parameter.grad = None
-    rate = config.optimizer.matrix_rate or config.optimizer.rate
-    return {"loss": total, "learning_rate": rate * factor, "gradient_norm": norm}
+def freeze(model: Transformer, patterns: Sequence[str]) -> None:
+    """Exclude the parameters whose names match a pattern from training.
+
+    Raises:
+        UsageError: a pattern matches none, or nothing is left to train.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise UsageError(f"freeze {pattern!r} matches no parameter; names are like {names[0]}, {names[-1]}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError("freeze leaves nothing to train; give fewer patterns")
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.tensors.items()}
-    return Batch(tensors, batch.weight, batch.metrics)
+def _free_memory(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def _described(numerics: Numerics, device: torch.device) -> str:
+    return f"{device.type}, {str(numerics.dtype).removeprefix('torch.')}: {numerics.reason}"
 
 
 def _finite(record: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in record.items() if math.isfinite(value)}
 
 
-def _log(lines: Any, record: dict[str, float]) -> None:
-    lines.write(json.dumps(_finite(record)) + "\n")
-    lines.flush()
+def _truncate_log(path: Path, step: int, keep: str = "") -> int:
+    """Drop what was logged after ``step``, for those steps are taken again; return the last step that is left.
 
-
-def _truncate_log(path: Path, step: int) -> int:
-    """Drop what was logged after ``step``, for those steps are taken again; return the last step that is left."""
+    What had the name ``keep`` stays: it is not taken again.
+    """
     if not path.exists():
         return 0
     kept, last = [], 0
     for line in path.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # a line cut by a kill
-            logged = json.loads(line)["step"]
-            if step > 0 and logged <= step:
+            record = json.loads(line)
+            if step > 0 and (record["step"] <= step or record.get("event") == keep):
                 kept.append(line + "\n")
-                last = logged
+                last = record["step"]
     write_text(path, "".join(kept))
     return last

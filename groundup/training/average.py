@@ -1,0 +1,56 @@
+"""A running mean of the weights, which often predicts better than the weights themselves (Polyak & Juditsky 1992)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from groundup.model import Transformer
+
+
+class Average:
+    """mean ← d · mean + (1 - d) · weights after each update, in float32.
+
+    d grows from 0 to ``decay``, as (1 + updates) / (10 + updates), so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, model: Transformer, decay: float) -> None:
+        self.model = model
+        self.decay = decay
+        self.updates = 0
+        self.mean = [parameter.detach().float().clone() for parameter in model.parameters()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Count the present weights in."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self.mean, list(self.model.parameters()), 1 - decay)
+        self.updates += 1
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for mean, parameter in zip(self.mean, self.model.parameters(), strict=True):
+            mean_now = mean.clone()
+            mean.copy_(parameter)
+            parameter.copy_(mean_now)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within this context the model has the mean weights."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The mean by parameter name."""
+        names = (name for name, _ in self.model.named_parameters())
+        return dict(zip(names, self.mean, strict=True))
+
+    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
+        """Go on from what :meth:`tensors` gave."""
+        for name, mean in self.tensors().items():
+            mean.copy_(tensors[name])
+        self.updates = updates
