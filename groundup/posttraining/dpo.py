@@ -191,5 +191,5 @@ def build(config: DPOConfig, run: Path, seed: int) -> dict[str, float]:
     pairs = make_pairs(config, run, model, tokenizer, seed)
     source = PairSource(pairs, config.pairs, tokenizer.special_tokens["<|pad|>"], derive_seed(seed, "order"))
     objective = Preference(config.beta, config.anchor)
-    result = train(model, objective, source, config, tokenizer, run / "dpo", "dpo")
+    result = train(model, objective, source, config, tokenizer, run / "dpo", "dpo", seed=seed)
     return {**result.metrics(), "pairs": len(pairs)}

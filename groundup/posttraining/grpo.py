@@ -46,12 +46,16 @@ class GRPOConfig(TrainingConfig):
     """Temperature of the sampled answers."""
     max_tokens: int = 64
     """Longest sampled answer in tokens."""
+    prefetch: int = 0
+    """Must be 0: rollouts are sampled with the weights of their step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("prompts", "updates", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UsageError(f"grpo.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.prefetch:
+            raise UsageError("grpo.prefetch must be 0: rollouts are sampled with the weights of their step")
         if self.group < 2:
             raise UsageError(f"grpo.group is {self.group}; a group needs at least 2 answers")
         if self.updates > 1 and self.accumulation > 1:
@@ -156,5 +160,6 @@ def build(config: GRPOConfig, run: Path, seed: int) -> dict[str, float]:
     model, tokenizer = stage_model(run, "dpo")
     task = mixture(run, "train", derive_seed(seed, "grpo"), size=10_000_000)
     source = RolloutSource(model, tokenizer, task, config, derive_seed(seed, "rollouts"))
-    result = train(model, PolicyGradient(config.policy_clip), source, config, tokenizer, run / "grpo", "grpo")
+    objective = PolicyGradient(config.policy_clip)
+    result = train(model, objective, source, config, tokenizer, run / "grpo", "grpo", seed=seed)
     return result.metrics()

@@ -115,6 +115,6 @@ def build(config: SFTConfig, run: Path, seed: int) -> dict[str, float]:
         exact = sum(given.reward for given in answers) / len(answers)
         return {"validation_loss": round(loss, 5), "exact_match": round(exact, 5)}
 
-    hooks = [Hook(config.validate_every, validate)]
-    result = train(model, next_token, source, config, tokenizer, run / "sft", "sft", hooks)
+    hooks = [Hook(config.validate_every, validate, "validation_loss")]
+    result = train(model, next_token, source, config, tokenizer, run / "sft", "sft", hooks, seed)
     return {**result.metrics(), "conversations": source.position}

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from groundup.core.errors import TrainingError, UsageError
 from groundup.core.files import storage_errors, write_text
 from groundup.core.progress import Progress, say
 from groundup.dataloader import Batch, Source
+from groundup.dataloader.prefetch import Prefetch
 from groundup.model import Transformer
 from groundup.objectives import Objective
 from groundup.optim import build_optimizers
@@ -73,8 +74,6 @@ class TrainingResult:
     seconds: float
     final_loss: float | None
     checkpoint: Path
-    source: dict[str, Any] = field(default_factory=dict)
-    """The position of the source of batches."""
 
     def metrics(self) -> dict[str, float]:
         """The totals, for the manifest."""
@@ -136,7 +135,10 @@ def train(
         StorageError: a checkpoint cannot be written.
         UsageError: the device cannot compute as the configuration says.
     """
-    return _Loop(model, objective, source, config, tokenizer, folder, name, hooks, seed).run()
+    with ExitStack() as stack:
+        if config.prefetch:
+            source = stack.enter_context(Prefetch(source, config.prefetch * config.accumulation))
+        return _Loop(model, objective, source, config, tokenizer, folder, name, hooks, seed).run()
 
 
 class _Loop:
@@ -200,9 +202,7 @@ class _Loop:
                         self.saver.wait()
         state = self.state
         path = self.saver.parent / folder_name(state.step)
-        return TrainingResult(
-            state.step, state.skipped, state.tokens, state.seconds, state.recent, path, self.source.state_dict()
-        )
+        return TrainingResult(state.step, state.skipped, state.tokens, state.seconds, state.recent, path)
 
     def _train(self, logged: int) -> None:
         config, state = self.config, self.state
