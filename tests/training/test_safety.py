@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -276,3 +277,61 @@ def test_the_mean_of_the_weights_is_kept_and_used(
     assert (again.checkpoint / "average.safetensors").read_bytes() == (
         result.checkpoint / "average.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
+def test_a_compiled_training_resumes_bit_for_bit(tmp_path: Path, fit: Fit, numbered: Any) -> None:
+    options = {"compile": "on", "steps": 6, "save_every": 2}
+    fit(tmp_path / "whole", numbered(), **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", numbered(interrupt_at=3), **options)
+    fit(tmp_path / "cut", numbered(), **options)
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+    fit(tmp_path / "eager", numbered(), **{**options, "compile": "off"})
+    for one, other in zip(log_of(tmp_path / "whole"), log_of(tmp_path / "eager"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("recompute", "calls"), [("none", 1), ("block", 2)])
+def test_recomputation_computes_blocks_again_and_is_taken_off(
+    tmp_path: Path, fit: Fit, numbered: Any, new_model: Callable[..., Transformer], recompute: Any, calls: int
+) -> None:
+    model = new_model(dropout=0.1)
+    seen: list[int] = []
+    model.blocks[0].attention.register_forward_pre_hook(lambda *_: seen.append(1))
+    fit(tmp_path / recompute, numbered(), model=model, steps=3, memory=MemoryConfig(recompute=recompute))
+    assert len(seen) == 3 * calls
+    assert "forward" not in vars(model.blocks[0])
+    plain = new_model(dropout=0.1)
+    fit(tmp_path / "plain", numbered(), model=plain, steps=3)
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)  # with the same noise
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.3}, {}])
+def test_dropout_s_noise_does_not_depend_on_history(
+    tmp_path: Path, fit: Fit, numbered: Any, new_model: Callable[..., Transformer], options: dict[str, float]
+) -> None:
+    fit(tmp_path / "whole", numbered(), model=new_model(**options))
+    torch.manual_seed(99)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", numbered(interrupt_at=7), model=new_model(**options))
+    fit(tmp_path / "cut", numbered(), model=new_model(**options))
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16-weights"}, {"memory": MemoryConfig(offload=True)}])
+def test_every_kind_of_working_copy_resumes_bit_for_bit(
+    tmp_path: Path, fit: Fit, numbered: Any, options: dict[str, Any]
+) -> None:
+    fit(tmp_path / "whole", numbered(), **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", numbered(interrupt_at=7), **options)
+    fit(tmp_path / "cut", numbered(), **options)
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("precision", ["float16", "tf32", "float8"])
+def test_a_precision_that_the_device_lacks_is_refused(tmp_path: Path, fit: Fit, numbered: Any, precision: str) -> None:
+    with pytest.raises(UsageError, match=f"{precision} needs a CUDA device"):
+        fit(tmp_path, numbered(), precision=precision)
