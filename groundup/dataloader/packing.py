@@ -45,3 +45,34 @@ def pack(rows: Sequence[Sequence[Masked]], time: int, padding: int) -> dict[str,
             segments[row, place] = segment
             start += length
     return {"inputs": inputs, "targets": targets, "positions": positions, "segments": segments}
+
+
+def best_fit_decreasing(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Few bins of size ``room`` that together hold things of the given lengths, none of which is longer.
+
+    The longest first, each into the fullest bin that still has room for it: at most 11/9 of the least number of bins,
+    and a few more (Johnson et al. 1974, "Worst-case performance bounds for simple one-dimensional packing algorithms";
+    for training: Ding et al. 2024, "Fewer truncations improve language modeling").
+
+    Returns:
+        For each bin the indices of what it holds.
+    """
+    bins: list[list[int]] = []
+    with_left: list[list[list[int]]] = [[] for _ in range(room)]  # bins by what is left of them
+    lefts = 0  # bit n is set where some bin has n left: the lowest set bit from a length on is the best fit
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        length = lengths[index]
+        if fitting := lefts >> length:
+            left = length + (fitting & -fitting).bit_length() - 1
+            bin_ = with_left[left].pop()
+            if not with_left[left]:
+                lefts ^= 1 << left
+        else:
+            left, bin_ = room, []
+            bins.append(bin_)
+        bin_.append(index)
+        left -= length
+        if left:
+            with_left[left].append(bin_)
+            lefts |= 1 << left
+    return bins

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import torch
 
+from groundup.core.config import to_json
 from groundup.core.device import Numerics, choose_device, choose_numerics
 from groundup.core.errors import TrainingError, UsageError
 from groundup.core.files import storage_errors, write_text
@@ -43,7 +44,10 @@ from groundup.training.config import TrainingConfig
 from groundup.training.guard import WINDOW, is_spike
 from groundup.training.interruption import Interrupted, Interruption
 from groundup.training.saving import Saver
+from groundup.training.sinks import Sinks
 from groundup.training.step import FIRST_SCALE, LossScale, Measured, Stepper
+from groundup.training.throughput import Throughput, note
+from groundup.training.watch import Watch
 from groundup.training.working import Working
 
 #: Of the memory that is free when training begins, what activations may fill.
@@ -174,6 +178,9 @@ class _Loop:
         )
         self.saver = Saver(folder / "checkpoints", config.checkpoints)
         self.state = _State()
+        self.watch = Watch(self.working, config.watch.every)
+        self.throughput = Throughput(model.config, model.vocab_size, device, numerics.dtype)
+        self.sinks = Sinks(config.watch, folder, name, to_json(config), lost=self._lost)
         self.failures = 0
         self.scores: dict[int, float] = {}  # validations by step
         self.numerics, self.device = numerics, device
@@ -196,6 +203,7 @@ class _Loop:
                 self._end_interrupted()
             finally:
                 self.lines.close()
+                self.sinks.close()
                 self.working.release()
                 if self.state.step < self.config.steps:
                     with suppress(Exception):  # what ended the training is told, not this
@@ -220,7 +228,7 @@ class _Loop:
                 waited = time.perf_counter() - started
                 if self._step(micro, started, waited):
                     self._finish_step()
-                progress.advance(state.step - before, note=self._note())
+                progress.advance(state.step - before, note=note(state.recent, state.record))
         self.saver.wait()
         self._save()
         self.saver.wait()
@@ -228,7 +236,9 @@ class _Loop:
     def _step(self, micro: Sequence[Batch], started: float, waited: float) -> bool:
         """Compute the gradients and, unless the loss is not to be trusted, update; False if training went back."""
         config, state = self.config, self.state
-        measured = self.stepper.gradients(micro, state.step)
+        due = self.watch.due(state.step + 1)
+        with self.watch.activations(micro[0].tensors) if due else nullcontext():
+            measured = self.stepper.gradients(micro, state.step)
         if self.stepper.split != state.split:
             state.split = self.stepper.split
             self._event("split", f"out of memory: each micro-batch is now computed in {state.split} parts")
@@ -241,15 +251,21 @@ class _Loop:
             elif is_spike(measured.loss, state.losses, config.safety.spike) and self._go_back(measured.loss):
                 return False
             else:
+                if due:
+                    self.watch.before_update()
                 factor = config.schedule.factor(state.step, config.steps)
                 self.stepper.update(self.optimizers, measured.gradient_norm, factor)
                 record = self._updated(micro, measured, factor)
+                if due:
+                    record |= self.watch.after_update()
             self.working.clear()
             state.step += 1
             elapsed = time.perf_counter() - started
             state.seconds += elapsed
             if "tokens" in record:
-                record["tokens_per_second"] = round(sum(b.tensors["inputs"].numel() for b in micro) / elapsed, 1)
+                rows, time_ = sum(len(batch.tensors["inputs"]) for batch in micro), micro[0].tensors["inputs"].shape[1]
+                record["tokens_per_second"] = round(rows * time_ / elapsed, 1)
+                record |= self.throughput.numbers(rows, time_, elapsed)
             record |= {"step_seconds": round(elapsed, 5), "loader_seconds": round(waited, 5)}
             state.record = _finite({"step": state.step, **record, "seconds": round(state.seconds, 3)})
             self.position = self.source.state_dict()
@@ -441,19 +457,22 @@ class _Loop:
             say(f"{self.name}: saved at step {state.step}")
         self.interruption.end()
 
-    def _note(self) -> str:
-        return "" if self.state.recent is None else f"loss {self.state.recent:.3f}"
+    def _lost(self, why: str) -> None:
+        self._event("sink_lost", why)
 
     def _log(self, record: dict[str, float]) -> None:
         record = _finite(record)
         self.lines.write(json.dumps(record) + "\n")
         self.lines.flush()
+        self.sinks.log(int(record["step"]), record)
 
     def _event(self, event: str, why: str, step: int | None = None) -> None:
         path = self.folder / "events.jsonl"
-        record = {"step": self.state.step if step is None else step, "event": event, "why": why}
+        at = self.state.step if step is None else step
+        record = {"step": at, "event": event, "why": why}
         with storage_errors(path), path.open("a", encoding="utf-8", newline="\n") as lines:
             lines.write(json.dumps(record) + "\n")
+        self.sinks.event(at, event, why)
 
 
 def freeze(model: Transformer, patterns: Sequence[str]) -> None:

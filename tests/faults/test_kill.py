@@ -101,7 +101,7 @@ class Run:
         return self.out.glob("*/checkpoints/.incomplete-*")
 
     def weights(self, stage: str) -> bytes:
-        [checkpoint] = (self.out / stage / "checkpoints").iterdir()
+        *_, checkpoint = sorted((self.out / stage / "checkpoints").iterdir())
         assert checkpoint.name == f"step-{STEPS[stage]:06d}"
         return (checkpoint / "model.safetensors").read_bytes()
 
