@@ -22,14 +22,13 @@ from groundup.core.run import environment
 from groundup.core.seeding import torch_rng
 from groundup.corpus.build import CorpusConfig
 from groundup.corpus.build import build as build_corpus
-from groundup.dataloader import TokenSource, read_shard
-from groundup.dataloader.shards import Tokens
+from groundup.dataloader import Tokens, TokenSource, open_tokens
 from groundup.model import ModelConfig, Transformer
 from groundup.model.config import ExpertConfig, PositionConfig
 from groundup.objectives import next_token
 from groundup.planning import count_parameters
 from groundup.planning import parameters as count
-from groundup.pretraining.build import encode_documents, read_split
+from groundup.pretraining.tokens import encode_documents, read_split
 from groundup.pretraining.validation import Document, document_bits
 from groundup.recipes import load as load_recipe
 from groundup.tokenizer import BytePairTokenizer
@@ -119,8 +118,8 @@ class Text:
         build_tokenizer(TokenizerConfig(vocab_size=settings.vocab_size), folder, folder / "tokenizer", 1, None)
         tokenizer = load_tokenizer(folder / "tokenizer")
         for split in ("train", "validation"):
-            encode_documents(folder / f"{split}.jsonl", tokenizer, folder / f"{split}.npy")
-        return cls(tokenizer, read_shard(folder / "train.npy"), read_split(folder / "validation.npy", tokenizer))
+            encode_documents(folder / f"{split}.jsonl", tokenizer, folder / split)
+        return cls(tokenizer, open_tokens(folder / "train"), read_split(folder / "validation"))
 
 
 def trained(settings: Options, shape: ModelConfig, text: Text, seed: int) -> float:

@@ -22,6 +22,7 @@ from groundup.recipes import Recipe
 from groundup.report.build import build as build_report
 from groundup.tokenizer.autosize import Body
 from groundup.tokenizer.build import build as build_tokenizer
+from groundup.training import resolve_model
 
 TRAINED = ("pretrain", "sft", "dpo", "grpo")
 
@@ -34,6 +35,17 @@ def _body(recipe: Recipe) -> Body | None:
         rest = Transformer(recipe.model, vocab_size=1)
     rows = recipe.model.width * (1 if recipe.model.tied else 2)
     return Body(count_parameters(rest) - rows, recipe.model.width, recipe.model.tied)
+
+
+def _files_of(start: Path | None) -> list[Path]:
+    """What a run that goes on from another model depends on."""
+    if start is None or not start.exists():  # the stage says what is wrong
+        return []
+    if start.is_file():
+        return [start]
+    if not (start / "config.json").is_file() and not (start / "tokenizer.json").is_file():
+        start = resolve_model(start)
+    return sorted(path for path in start.iterdir() if path.suffix in (".json", ".safetensors", ".gguf"))
 
 
 STAGES: Sequence[Stage] = (
@@ -52,6 +64,7 @@ STAGES: Sequence[Stage] = (
         settings=lambda recipe: (
             {"tokenizer": recipe.tokenizer, "body": body} if (body := _body(recipe)) else recipe.tokenizer
         ),
+        files=lambda recipe: _files_of(recipe.tokenizer.start),
         run=lambda recipe, run: build_tokenizer(
             recipe.tokenizer, run / "corpus", run / "tokenizer", recipe.seed, _body(recipe)
         ),
@@ -61,6 +74,7 @@ STAGES: Sequence[Stage] = (
         needs=("corpus", "tokenizer"),
         code="groundup.pretraining.build",
         settings=lambda recipe: {"model": recipe.model, "pretrain": recipe.pretrain},
+        files=lambda recipe: _files_of(recipe.pretrain.start),
         run=lambda recipe, run: build_base_model(recipe.model, recipe.pretrain, run, recipe.seed),
     ),
     Stage(

@@ -24,7 +24,7 @@ from groundup.inference import Engine, Sampling
 from groundup.model import Record, Transformer
 from groundup.posttraining.common import Answer, answer, read_material, stage_model
 from groundup.posttraining.dpo import quality
-from groundup.pretraining.build import read_split
+from groundup.pretraining.tokens import read_split
 from groundup.pretraining.validation import document_bits
 from groundup.tasks import FAMILIES, Conversation, Material, Message, Problem, TaskMixture
 from groundup.tokenizer import BytePairTokenizer, ChatTemplate
@@ -96,9 +96,7 @@ def _bits_per_byte(
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any]:
-    train, validation = (
-        read_split(run / "pretrain" / "tokens" / f"{split}.npy", tokenizer) for split in ("train", "validation")
-    )
+    train, validation = (read_split(run / "pretrain" / "tokens" / split) for split in ("train", "validation"))
     measured = {}
     for stage, (model, _) in models.items():
         bits = document_bits(model, validation, tokenizer, progress=f"bits per byte, {stage}")

@@ -1,8 +1,11 @@
 """Gradients → updates: which parameter gets which rule, at which rate."""
 
-from groundup.optim.build import OptimizerConfig, build_optimizers
+from groundup.optim.build import build_optimizers
+from groundup.optim.config import OptimizerConfig
 from groundup.optim.groups import group_of
-from groundup.optim.muon import Muon, orthogonalise
+from groundup.optim.lion import Lion
+from groundup.optim.muon import Muon
+from groundup.optim.orthogonal import orthogonalise
 from groundup.optim.schedule import ScheduleConfig
 
-__all__ = ["Muon", "OptimizerConfig", "ScheduleConfig", "build_optimizers", "group_of", "orthogonalise"]
+__all__ = ["Lion", "Muon", "OptimizerConfig", "ScheduleConfig", "build_optimizers", "group_of", "orthogonalise"]

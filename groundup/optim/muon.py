@@ -11,24 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Coefficients of the quintic iteration x ← a·x + b·x³ + c·x⁵, from the Muon reference.
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+from groundup.optim.orthogonal import Quintic, orthogonalise, polar_express
 
-
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Push the singular values of each matrix [..., rows, columns] to about one, by Newton-Schulz iteration.
-
-    The result is near U·Vᵀ for a matrix U·S·Vᵀ; singular values land in about [0.7, 1.2], which is close
-    enough. Works on stacks of matrices and costs a few matrix products, no decomposition.
-    """
-    a, b, c = COEFFICIENTS
-    transposed = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if transposed else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if transposed else x
+#: The momentum that a warm-up starts from (Jordan et al. 2024, "modded-nanogpt").
+FIRST_MOMENTUM = 0.85
 
 
 class Muon(torch.optim.Optimizer):
@@ -36,37 +22,78 @@ class Muon(torch.optim.Optimizer):
 
     The update is scaled by 0.2·√max(out, in), which gives it the root-mean-square of a typical AdamW update, so
     that one learning rate and one weight decay serve both (Liu et al. 2025, "Muon is scalable for LLM training").
-    Matrices of one shape are updated together as a stack. ``dtype`` is that of the iteration.
+
+    Args:
+        parameters: tensors of two or more axes, or groups of them.
+        lr: learning rate.
+        momentum: share of the old mean gradient in the new one.
+        weight_decay: decoupled: times the rate is what weights lose of themselves in a step.
+        momentum_warmup: steps over which the momentum rises from 0.85, if it is larger.
+        polynomials: of the iteration.
+        dtype: of the iteration.
     """
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        *,
+        momentum_warmup: int = 0,
+        polynomials: tuple[Quintic, ...] = polar_express(5),
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.polynomials = polynomials
         self.dtype = dtype
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "momentum_warmup": momentum_warmup}
+        super().__init__(parameters, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Update every matrix that has a gradient."""
         assert closure is None, "Muon evaluates no closure"
         for group in self.param_groups:
-            stacks: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    stacks[tuple(parameter.shape)].append(parameter)
-            for shape, parameters in stacks.items():
-                gradients = torch.stack([p.grad for p in parameters if p.grad is not None])
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                    buffer.lerp_(gradient, 1 - group["momentum"])
-                    gradient.lerp_(buffer, group["momentum"])  # Nesterov: look one step ahead
-                updates = orthogonalise(gradients.to(self.dtype)).to(gradients.dtype)
-                scale = 0.2 * max(shape[-2:]) ** 0.5
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update, alpha=-group["lr"] * scale)
+            if parameters := [parameter for parameter in group["params"] if parameter.grad is not None]:
+                self._update(parameters, group)
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """All at once: matrices of one shape, or of that shape turned, are a stack, and a stack is a few products."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        means = [self._state(parameter, "momentum", torch.zeros_like) for parameter in parameters]
+        momentum = self._momentum(parameters, group)
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, means, momentum)  # Nesterov: look one step ahead
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+
+        stacks: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter, direction in zip(parameters, ahead, strict=True):
+            lying = _lying(parameter)
+            stacks[tuple(lying.shape[-2:])].append((lying, _lying(direction)))
+        for (_, columns), members in stacks.items():
+            targets, directions = zip(*members, strict=True)
+            stack = torch.cat(directions)
+            updates = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype)
+            parts = updates.split([len(target) for target in targets])
+            torch._foreach_add_(targets, parts, alpha=-group["lr"] * 0.2 * columns**0.5)
+
+    def _momentum(self, parameters: list[Tensor], group: dict[str, Any]) -> float:
+        """Of this step, which is counted where it matters."""
+        last, warmup = float(group["momentum"]), int(group["momentum_warmup"])
+        if warmup == 0 or last <= FIRST_MOMENTUM:
+            return last
+        steps = [self._state(parameter, "step", lambda _: torch.zeros(())) for parameter in parameters]
+        torch._foreach_add_(steps, 1)
+        return FIRST_MOMENTUM + (last - FIRST_MOMENTUM) * min(1.0, (float(steps[0]) - 1) / warmup)
+
+    def _state(self, parameter: Tensor, key: str, first: Callable[[Tensor], Tensor]) -> Tensor:
+        state = self.state[parameter]
+        if key not in state:
+            state[key] = first(parameter)
+        return state[key]
+
+
+def _lying(matrices: Tensor) -> Tensor:
+    """A matrix or a stack as a view [count, rows, columns] with no more rows than columns."""
+    stack = matrices.flatten(0, -3) if matrices.ndim > 2 else matrices[None]
+    return stack.mT if stack.shape[-2] > stack.shape[-1] else stack

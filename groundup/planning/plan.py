@@ -1,9 +1,10 @@
 """What building a model takes, before it is built: figures and the table that shows them.
 
 Enters: a :class:`ModelConfig`, a vocabulary size and how it will be trained. Leaves: parameters, operations and bytes,
-all computed from the shape. Time only where a speed is given: what a machine reaches cannot be computed.
+all computed from the shape. Time and price are added by :mod:`groundup.scaling.plan`, which knows machines.
 """
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +32,12 @@ class Training:
     """Hidden matrices are trained by Muon, which keeps one number per weight; AdamW keeps two."""
     element: int = FLOAT
     """Bytes of a number in matrix products: 4 in float32, 2 in bfloat16. Weights stay float32."""
-    operations_per_second: float = 0.0
-    """Speed of the machine in operations as executed; 0: not known."""
+    averaged: bool = False
+    """A running mean of the weights is kept beside them."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "operations_per_second"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; it cannot be negative")
+        if self.tokens < 0:
+            raise UsageError(f"tokens is {self.tokens}; it cannot be negative")
 
 
 def figures(config: ModelConfig, vocab_size: int, training: Training) -> dict[str, dict[str, Any]]:
@@ -47,13 +47,8 @@ def figures(config: ModelConfig, vocab_size: int, training: Training) -> dict[st
     sequence = operations(config, vocab_size, config.context)
     batch = MicroBatch(training.rows, config.context, training.element)
     activations = activation_bytes(config, vocab_size, batch)
-    weights, cached = FLOAT * sizes.total, cache_bytes(config, config.context, FLOAT)
-    kept = {
-        "weights": weights,
-        "gradients": weights,
-        "optimizer": optimizer_bytes(sizes, muon=training.muon),
-        "activations": sum(activations.values()),
-    }
+    cached = cache_bytes(config, config.context, FLOAT)
+    kept = {**standing_bytes(sizes, training), "activations": sum(activations.values())}
     found: dict[str, dict[str, Any]] = {
         "model": {
             "layers": config.layers,
@@ -72,7 +67,7 @@ def figures(config: ModelConfig, vocab_size: int, training: Training) -> dict[st
         "micro_batch": {"rows": training.rows, "tokens": batch.tokens, "precision": PRECISIONS[training.element]},
         "training_bytes": {**kept, "total": sum(kept.values())},
         "generation_bytes": {
-            "weights": weights,
+            "weights": FLOAT * sizes.total,
             "cache_per_token": cached // config.context,
             "cache_of_the_context": cached,
         },
@@ -82,14 +77,40 @@ def figures(config: ModelConfig, vocab_size: int, training: Training) -> dict[st
     if training.tokens:
         executed = sequence.training * training.tokens // config.context
         found["training"] = {"tokens": training.tokens, "operations": executed}
-        if training.operations_per_second:
-            found["training"]["seconds"] = executed / training.operations_per_second
     return found
+
+
+def standing_bytes(sizes: Parameters, training: Training) -> dict[str, int]:
+    """What lies in memory however small the batch: weights, gradients, optimizer, mean of the weights."""
+    weights = FLOAT * sizes.total
+    standing = {
+        "weights": weights,
+        "gradients": weights,
+        "optimizer": optimizer_bytes(sizes, muon=training.muon),
+        "mean_of_weights": weights * training.averaged,
+    }
+    return {part: size for part, size in standing.items() if size}
+
+
+def rows_that_fit(config: ModelConfig, vocab_size: int, training: Training, memory: float) -> int:
+    """The most rows of a micro-batch with which training needs no more than ``memory`` bytes; 0: not even one fits."""
+    config = config.resolved()
+    standing = sum(standing_bytes(parameters(config, vocab_size), training).values())
+    one, two = (
+        sum(activation_bytes(config, vocab_size, MicroBatch(rows, config.context, training.element)).values())
+        for rows in (1, 2)
+    )
+    return max(0, int((memory - standing - one) // (two - one)) + 1)
 
 
 def optimizer_bytes(sizes: Parameters, *, muon: bool) -> int:
     """What AdamW, and Muon for hidden matrices, remember between steps, in float32."""
     return FLOAT * (2 * sizes.total - (sizes.hidden_matrices if muon else 0))
+
+
+def checkpoint_bytes(sizes: Parameters, *, muon: bool, averaged: bool = False) -> int:
+    """A checkpoint on the disk, in float32: weights, what the optimizer remembers, and their running mean."""
+    return FLOAT * sizes.total * (1 + averaged) + optimizer_bytes(sizes, muon=muon)
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -101,14 +122,19 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         "parameters": "parameters",
         "operations_per_token": f"floating-point operations per token, in sequences of {context:,}",
         "training": "pretraining",
+        "sft": "supervised fine-tuning",
+        "together": "both together",
         "training_bytes": f"memory of training, {at_a_time}, in {batch['precision']}",
+        "disk_bytes": "disk",
         "generation_bytes": "memory of generating",
+        "machine": "machine",
     }
     lines = []
     for section, title in titles.items():
         if section in found:
             lines += ["", title]
-            lines += [f"  {name.replace('_', ' '):24}{shown:>20}" for name, shown in _shown(section, found[section])]
+            rows = _shown(section, found[section])
+            lines += [f"  {name.replace('_', ' '):24}{shown:>20}" if shown else f"  {name}" for name, shown in rows]
     return "\n".join(lines[1:])
 
 
@@ -152,12 +178,22 @@ def presets() -> list[dict[str, Any]]:
 
 def _shown(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in values.items():
-        if name == "seconds":
-            yield "time at the given speed", duration(value)
-        elif section.endswith("bytes"):
-            yield name, _scaled(value, "B")
+        if name.startswith("seconds"):
+            yield name.replace("seconds", "time", 1), duration(value)
+        elif section.endswith("bytes") or name.endswith("bytes"):
+            yield name.removesuffix("_bytes"), _scaled(value, "B")
+        elif name == "bandwidth":
+            yield name, _scaled(value, "B/s")
+        elif name in ("peak", "speed"):
+            yield name, _scaled(value, "FLOP/s")
         elif section == "operations_per_token" or name == "operations":
             yield name, _scaled(value, "FLOP")
+        elif name == "utilisation":
+            yield name, f"{100 * value:.1f} %"
+        elif name == "price":
+            yield name, f"{value:,.2f}"
+        elif isinstance(value, str):
+            yield from ((line, "") for line in textwrap.wrap(f"{name.replace('_', ' ')}: {value}", 78))
         else:
             yield name, f"{value:,}"
 

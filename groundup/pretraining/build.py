@@ -1,30 +1,33 @@
 """The pretraining stage.
 
-Enters: the corpus and the tokenizer of a run. Leaves in ``pretrain/``: ``tokens/*.npy`` (the shards),
+Enters: the corpus and the tokenizer of a run. Leaves in ``pretrain/``: ``tokens/`` (the shards),
 ``checkpoints/``, ``metrics.jsonl``, ``samples.jsonl`` and ``model.json``.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from groundup.core.errors import UsageError
 from groundup.core.files import read_jsonl, write_json, write_jsonl
-from groundup.core.progress import track
 from groundup.core.seeding import torch_rng
-from groundup.corpus import read_documents
-from groundup.dataloader import TokenSource, read_shard, write_shard
 from groundup.inference import Engine, Sampling
+from groundup.inference.opening import open_model
 from groundup.model import ModelConfig, Transformer
 from groundup.objectives import next_token
 from groundup.planning import count_parameters
 from groundup.planning import parameters as count
+from groundup.pretraining.tokens import DataConfig, encode_split, make_source, read_split
 from groundup.pretraining.validation import document_bits
 from groundup.tokenizer import BytePairTokenizer
 from groundup.tokenizer import load as load_tokenizer
 from groundup.training import Hook, TrainingConfig, train
+from groundup.training.config import SafetyConfig
+
+#: Deviations above the recent median from which a pretraining loss is a spike.
+SPIKE = 12.0
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,17 @@ class PretrainConfig(TrainingConfig):
     """Steps between measurements of validation bits per byte."""
     validation_windows: int = 48
     """Windows of the validation split measured each time; the evaluation stage measures all."""
+    validate_all: bool = False
+    """Measure the whole validation split at the last step."""
     samples: int = 3
     """Texts sampled at each validation."""
     sample_tokens: int = 96
     """Length of each sample in tokens."""
+    start: Path | None = None
+    """Model to go on from instead of new weights: a run, a checkpoint, a Hugging Face folder or a GGUF file, whose
+    vocabulary the run must have (see tokenizer.start). The schedule warms up again."""
+    data: DataConfig = field(default_factory=DataConfig)
+    safety: SafetyConfig = field(default_factory=lambda: SafetyConfig(spike=SPIKE))
 
     def for_width(self, width: int) -> "PretrainConfig":
         """With the rates of a model this wide, and a batch in proportion: the batch up to which larger ones save steps
@@ -57,33 +67,16 @@ class PretrainConfig(TrainingConfig):
                 raise UsageError(f"pretrain.{name} is {getattr(self, name)}; it must be at least 1")
 
 
-def encode_documents(path: Path, tokenizer: BytePairTokenizer, shard: Path) -> None:
-    """Encode a corpus file into a shard, each document begun by the document token; keep a shard that exists."""
-    if shard.exists():
-        return
-    mark = tokenizer.special_tokens["<|document|>"]
-    documents = track(read_documents(path), f"encode {path.stem}", unit="document")
-    write_shard(shard, [[mark, *tokenizer.encode(document.text)] for document in documents], tokenizer.vocab_size)
-
-
-def read_split(shard: Path, tokenizer: BytePairTokenizer) -> list[np.ndarray[Any, Any]]:
-    """The documents of a shard, each begun by the document token."""
-    ids = np.asarray(read_shard(shard))
-    starts = np.flatnonzero(ids == tokenizer.special_tokens["<|document|>"])
-    return np.split(ids, starts[1:])
-
-
 def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: int) -> dict[str, float]:
     """Train the base model of the run directory ``run``; return the stage's metrics."""
     folder = run / "pretrain"
     tokenizer = load_tokenizer(run / "tokenizer")
-    for split in ("train", "validation"):
-        encode_documents(run / "corpus" / f"{split}.jsonl", tokenizer, folder / "tokens" / f"{split}.npy")
-    validation = read_split(folder / "tokens" / "validation.npy", tokenizer)
-    tokens = read_shard(folder / "tokens" / "train.npy")
-    source = TokenSource(tokens, config.rows, model_config.context, seed)
+    tokens = encode_split(run, "train", tokenizer, config.data)
+    encode_split(run, "validation", tokenizer)
+    validation = read_split(folder / "tokens" / "validation")
+    source = make_source(tokens, config.data, config.rows, model_config.context, tokenizer, seed)
 
-    model = Transformer(model_config, tokenizer.vocab_size).initialise(torch_rng(seed, "weights"))
+    model = first_model(model_config, config, tokenizer, seed)
     parameters = count_parameters(model)
     shape = {
         "config": asdict(model.config),
@@ -96,7 +89,8 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
     prompts = sample_prompts([tokenizer.decode(document[1:].tolist()) for document in validation], config.samples)
 
     def validate(step: int, model: Transformer) -> dict[str, float]:
-        bits = document_bits(model, validation, tokenizer, stride=model_config.context, limit=config.validation_windows)
+        limit = None if config.validate_all and step == config.steps else config.validation_windows
+        bits = document_bits(model, validation, tokenizer, stride=model_config.context, limit=limit)
         return {"validation_bits_per_byte": round(bits.per_byte, 5)}
 
     def sample(step: int, model: Transformer) -> dict[str, float]:
@@ -113,14 +107,42 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
         tokenizer,
         folder,
         "pretrain",
-        hooks=[Hook(config.validate_every, validate), Hook(config.validate_every, sample)],
+        hooks=[Hook(config.validate_every, validate, "validation_bits_per_byte"), Hook(config.validate_every, sample)],
+        seed=seed,
     )
+    train_tokens = sum(len(part) for part in tokens.values())
     return {
         **result.metrics(),
         "parameters": parameters,
-        "train_tokens": len(tokens),
-        "epochs": round(result.tokens / len(tokens), 3),
+        "train_tokens": train_tokens,
+        "epochs": round(result.tokens / train_tokens, 3),
     }
+
+
+def first_model(config: ModelConfig, pretrain: PretrainConfig, tokenizer: BytePairTokenizer, seed: int) -> Transformer:
+    """The weights that training begins with: new ones, or those of the model to go on from.
+
+    Raises:
+        UsageError: that model has another shape or another vocabulary than the run.
+        ArtifactError: there is no model.
+    """
+    model = Transformer(config, tokenizer.vocab_size)
+    if pretrain.start is None:
+        return model.initialise(torch_rng(seed, "weights"))
+    opened = open_model(pretrain.start, torch.float32)
+    if opened.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise UsageError(
+            f"pretrain.start {pretrain.start} was trained with another vocabulary than this run's; set tokenizer.start "
+            "to it as well"
+        )
+    theirs, ours = opened.model.state_dict(), model.state_dict()
+    if {name: w.shape for name, w in theirs.items()} != {name: w.shape for name, w in ours.items()}:
+        raise UsageError(
+            f"pretrain.start {pretrain.start} has another shape than the recipe's model; set the model section to "
+            "what its model.json or config.json says"
+        )
+    model.load_state_dict(theirs)
+    return model
 
 
 def sample_prompts(texts: list[str], count: int) -> list[str]:

@@ -115,7 +115,14 @@ def sized(recipe: Recipe) -> Recipe:
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
-    """The recipe with the user's path made absolute, so that it means the same from any folder."""
-    if recipe.corpus.path is None:
-        return recipe
-    return replace(recipe, corpus=replace(recipe.corpus, path=recipe.corpus.path.expanduser().absolute()))
+    """The recipe with the user's paths made absolute, so that they mean the same from any folder."""
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    return replace(
+        recipe,
+        corpus=replace(recipe.corpus, path=absolute(recipe.corpus.path)),
+        tokenizer=replace(recipe.tokenizer, start=absolute(recipe.tokenizer.start)),
+        pretrain=replace(recipe.pretrain, start=absolute(recipe.pretrain.start)),
+    )

@@ -19,7 +19,7 @@ from groundup.tokenizer.autosize import Body, propose
 from groundup.tokenizer.bpe import BytePairTokenizer
 from groundup.tokenizer.byte_level import room_in
 from groundup.tokenizer.pretokenize import Pattern, Whitespace, well_formed
-from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.protocol import SPECIAL_TOKENS, Tokenizer
 from groundup.tokenizer.trainer import learn
 from groundup.tokenizer.vocabulary import Pair
 
@@ -50,6 +50,9 @@ class TokenizerConfig:
 
     sample_bytes: int = 32_000_000
     """Learn from at most this many bytes of the train split, drawn by document."""
+
+    start: Path | None = None
+    """Take this tokenizer instead of learning one: a run, or a folder or a file that holds a run's tokenizer."""
 
     def __post_init__(self) -> None:
         if self.vocab_size != "auto":
@@ -105,18 +108,22 @@ def build(
     Raises:
         ArtifactError: a split is missing or damaged.
         DataError: a split holds no text.
+        UsageError: ``start`` is no tokenizer that a run can go on with.
     """
     train, validation = corpus_folder / "train.jsonl", corpus_folder / "validation.jsonl"
     portions = _draw(train, config.sample_bytes, seed)
     if not any(portions.values()):
         raise DataError(f"{train} holds no text; give the corpus stage more documents")
     start = time.perf_counter()
-    merges, why = _learn(config, _portions(train, portions), train, body)
-    tokenizer = BytePairTokenizer.from_merges(merges, config.splitting)
+    if config.start is None:
+        merges, why = _learn(config, _portions(train, portions), train, body)
+        tokenizer = BytePairTokenizer.from_merges(merges, config.splitting)
+    else:
+        tokenizer, why = _given(config.start), [f"taken from {config.start}"]
     seconds = time.perf_counter() - start
     for reason in why:
         say(f"  tokenizer: {reason}")
-    if config.vocab_size != "auto" and tokenizer.vocab_size < config.vocab_size:
+    if config.start is None and config.vocab_size != "auto" and tokenizer.vocab_size < config.vocab_size:
         say(
             f"  tokenizer: the text has pairs for {tokenizer.vocab_size} token ids only, "
             f"not for the {config.vocab_size} asked for"
@@ -159,6 +166,23 @@ def _learn(
     sample = learn(texts, room_in(2 * propose(corpus_bytes, body).vocab_size), config.splitting)
     proposal = propose(corpus_bytes, body, sample)
     return sample.merges[: room_in(proposal.vocab_size)], proposal.why
+
+
+def _given(where: Path) -> BytePairTokenizer:
+    """The tokenizer at ``where``.
+
+    Raises:
+        UsageError: there is none, or it lacks what the stages after pretraining need.
+    """
+    from groundup.tokenizer.opening import open_tokenizer  # every command imports this module for its configuration
+
+    tokenizer = open_tokenizer(where)
+    if not isinstance(tokenizer, BytePairTokenizer) or not set(SPECIAL_TOKENS) <= tokenizer.special_tokens.keys():
+        raise UsageError(
+            f"tokenizer.start {where} lacks the special tokens {', '.join(SPECIAL_TOKENS)}; a run can only go on with "
+            "the tokenizer of another run, or of its export"
+        )
+    return tokenizer
 
 
 def measure(tokenizer: BytePairTokenizer, texts: Iterable[str], name: Path) -> Compression:

@@ -224,7 +224,8 @@ class _Loop:
             while state.step < config.steps and not self._stops_early():
                 before = state.step
                 started = time.perf_counter()
-                micro = [next(batches) for _ in range(config.accumulation)]
+                accumulation = config.schedule.accumulation_at(before, config.steps, config.accumulation)
+                micro = [next(batches) for _ in range(accumulation)]
                 waited = time.perf_counter() - started
                 if self._step(micro, started, waited):
                     self._finish_step()
@@ -253,7 +254,7 @@ class _Loop:
             else:
                 if due:
                     self.watch.before_update()
-                factor = config.schedule.factor(state.step, config.steps)
+                factor = config.schedule.factor(state.step, config.steps, config.accumulation)
                 self.stepper.update(self.optimizers, measured.gradient_norm, factor)
                 record = self._updated(micro, measured, factor)
                 if due:

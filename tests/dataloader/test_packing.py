@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.dataloader import IGNORED, pack
+from groundup.dataloader.packing import best_fit_decreasing
 
 SEQUENCES = st.lists(st.tuples(st.integers(0, 99), st.booleans()), min_size=2, max_size=7)
 PADDING = 999
@@ -32,3 +33,36 @@ def test_packed_rows_hold_every_sequence_and_nothing_else(rows: list[list[list[t
         assert packed["targets"][number].tolist() == targets + [IGNORED] * empty
         assert packed["positions"][number].tolist() == positions + [0] * empty
         assert packed["segments"][number].tolist() == segments + [-1] * empty
+
+
+def plain_best_fit_decreasing(lengths: list[int], room: int) -> list[list[int]]:
+    """By looking at every bin."""
+    bins: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        lefts = [room - sum(lengths[held] for held in each) for each in bins]
+        fitting = [left for left in lefts if left >= lengths[index]]
+        if fitting:
+            best = max(number for number, left in enumerate(lefts) if left == min(fitting))
+            bins[best].append(index)
+        else:
+            bins.append([index])
+    return bins
+
+
+LENGTHS = st.integers(1, 60).flatmap(lambda room: st.tuples(st.lists(st.integers(1, room), max_size=40), st.just(room)))
+
+
+@given(LENGTHS)
+def test_best_fit_decreasing_is_the_plain_one(case: tuple[list[int], int]) -> None:
+    lengths, room = case
+    ours, plain = best_fit_decreasing(lengths, room), plain_best_fit_decreasing(lengths, room)
+    held = [sorted(sorted(lengths[index] for index in each) for each in bins) for bins in (ours, plain)]
+    assert held[0] == held[1]  # among equally full bins any may be chosen
+    assert sorted(index for each in ours for index in each) == list(range(len(lengths)))
+    assert all(sum(lengths[index] for index in each) <= room for each in ours)
+
+
+def test_long_ones_go_first_and_into_the_fullest_bin() -> None:
+    assert best_fit_decreasing([2, 7, 3, 6, 1], 10) == [[1, 2], [3, 0, 4]]
+    assert best_fit_decreasing([10, 10], 10) == [[0], [1]]
+    assert best_fit_decreasing([], 10) == []

@@ -1,18 +1,20 @@
 """The pretraining stage in a run directory: what it leaves, and that it repeats itself exactly."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import groundup.pretraining.build as pretraining
 from groundup.core.errors import UsageError
 from groundup.core.files import write_jsonl
-from groundup.dataloader import read_shard
+from groundup.dataloader import open_tokens
 from groundup.model import ModelConfig
-from groundup.pretraining.build import PretrainConfig, build, encode_documents, read_split
+from groundup.optim import OptimizerConfig
+from groundup.pretraining.build import PretrainConfig, build
+from groundup.pretraining.tokens import read_split
 from groundup.tokenizer import BytePairTokenizer
 from groundup.training import load_model, resolve_model
 
@@ -48,7 +50,7 @@ def test_the_stage_leaves_shards_a_model_and_its_story(tmp_path: Path) -> None:
     metrics = build(MODEL, CONFIG, run, seed=1)
     model, tokenizer = load_model(resolve_model(run / "pretrain"))
     assert model.config == MODEL.resolved()
-    tokens = read_shard(run / "pretrain" / "tokens" / "train.npy")
+    tokens = open_tokens(run / "pretrain" / "tokens" / "train")
     assert metrics["train_tokens"] == len(tokens)
     assert metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert metrics["tokens"] == 6 * 2 * 16
@@ -57,7 +59,7 @@ def test_the_stage_leaves_shards_a_model_and_its_story(tmp_path: Path) -> None:
     assert measured == [0, 3, 6]
     assert [row["step"] for row in rows_of(run / "pretrain" / "samples.jsonl")] == [0, 0, 3, 3, 6, 6]
     for split, texts in TEXTS.items():
-        documents = read_split(run / "pretrain" / "tokens" / f"{split}.npy", tokenizer)
+        documents = read_split(run / "pretrain" / "tokens" / split)
         assert [tokenizer.decode(ids.tolist()) for ids in documents] == texts
 
 
@@ -94,14 +96,17 @@ def test_another_seed_gives_another_model(tmp_path: Path) -> None:
     assert weights(first) != weights(second)
 
 
-def test_a_shard_that_exists_is_kept(tmp_path: Path) -> None:
-    run = new_run(tmp_path)
-    tokenizer = BytePairTokenizer.from_merges([])
-    shard = run / "tokens.npy"
-    encode_documents(run / "corpus" / "train.jsonl", tokenizer, shard)
-    before = np.array(read_shard(shard))
-    encode_documents(run / "corpus" / "validation.jsonl", tokenizer, shard)
-    assert np.array_equal(read_shard(shard), before)
+def test_training_goes_on_from_another_model(tmp_path: Path) -> None:
+    run, again, other, last = (new_run(tmp_path / name) for name in ("first", "again", "other", "last"))
+    build(MODEL, CONFIG, run, seed=1)
+    start = resolve_model(run / "pretrain")
+    build(MODEL, replace(CONFIG, start=start, steps=1, optimizer=OptimizerConfig(0.0, 0.0)), again, seed=2)
+    assert weights(again) == weights(run)
+    with pytest.raises(UsageError, match="another shape"):
+        build(replace(MODEL, width=32), replace(CONFIG, start=start), other, seed=1)
+    BytePairTokenizer.from_merges([(97, 98)]).save(last / "tokenizer")
+    with pytest.raises(UsageError, match=r"another vocabulary.*tokenizer\.start"):
+        build(MODEL, replace(CONFIG, start=start), last, seed=1)
 
 
 @pytest.mark.parametrize("name", ["rows", "validate_every", "validation_windows", "steps"])
