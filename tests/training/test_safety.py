@@ -5,11 +5,14 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from groundup.core.errors import ArtifactError, TrainingError, UsageError
@@ -335,3 +338,41 @@ def test_every_kind_of_working_copy_resumes_bit_for_bit(
 def test_a_precision_that_the_device_lacks_is_refused(tmp_path: Path, fit: Fit, numbered: Any, precision: str) -> None:
     with pytest.raises(UsageError, match=f"{precision} needs a CUDA device"):
         fit(tmp_path, numbered(), precision=precision)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kills=st.lists(st.integers(0, 23), min_size=1, max_size=3),
+    accumulation=st.sampled_from([1, 2]),
+    prefetch=st.sampled_from([0, 1, 3]),
+    average=st.sampled_from([0.0, 0.9]),
+    background=st.booleans(),
+    save_every=st.integers(1, 6),
+)
+def test_killed_whenever_it_ends_the_same(
+    tmp_path_factory: pytest.TempPathFactory,
+    fit: Fit,
+    numbered: Any,
+    kills: list[int],
+    accumulation: int,
+    prefetch: int,
+    average: float,
+    background: bool,
+    save_every: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("kills")
+    options: dict[str, Any] = {"accumulation": accumulation, "average": average, "steps": 12, "save_every": save_every}
+    checkpoints = CheckpointConfig(background=background)
+    fit(folder / "whole", numbered(), **options, prefetch=0)
+    for at in kills:
+        with suppress(Killed):
+            fit(
+                folder / "killed",
+                numbered(),
+                **options,
+                prefetch=prefetch,
+                checkpoints=checkpoints,
+                objective=objective,
+            )
+    fit(folder / "killed", numbered(), **options, prefetch=prefetch, checkpoints=checkpoints)
+    assert outcome(folder / "killed") == outcome(folder / "whole")
