@@ -365,14 +365,8 @@ def test_killed_whenever_it_ends_the_same(
     checkpoints = CheckpointConfig(background=background)
     fit(folder / "whole", numbered(), **options, prefetch=0)
     for at in kills:
+        parts: dict[str, Any] = {"prefetch": prefetch, "checkpoints": checkpoints, "objective": killing(next_token, at)}
         with suppress(Killed):
-            fit(
-                folder / "killed",
-                numbered(),
-                **options,
-                prefetch=prefetch,
-                checkpoints=checkpoints,
-                objective=objective,
-            )
+            fit(folder / "killed", numbered(), **options, **parts)
     fit(folder / "killed", numbered(), **options, prefetch=prefetch, checkpoints=checkpoints)
     assert outcome(folder / "killed") == outcome(folder / "whole")
