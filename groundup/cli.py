@@ -27,7 +27,7 @@ groundup {version}: build a large language model from the ground up
   groundup tokenizer TOOL …                           tokenizers by themselves: {tools}
   groundup plan [RECIPE] [--json] [--key value …]     what a recipe's model takes: parameters, operations, memory
   groundup recipes                                    the recipes that come with the package
-  groundup status [DIR]                               what a run has done and how good it is
+  groundup status [DIR] [--watch] [--html [FILE]]     what a run has done and how good it is, also while it is at work
   groundup chat MODEL [--seed N …]                    talk with a model in the terminal
   groundup generate MODEL "prompt" [--max-tokens N …] continue a text
   groundup serve MODEL [--port N …]                   an OpenAI-compatible server on this machine
@@ -278,53 +278,12 @@ def _planned(words: list[str]) -> tuple[Any, int, Any]:
 
 def _summary(out: Path) -> None:
     """The table at the end of a run, on stderr, and the path of the PDF on stdout."""
-    _print_status(out)
+    from groundup.monitor.command import print_status
+    from groundup.monitor.records import Run
+
+    print_status(Run(out, STAGE_NAMES).update(), pictures=False)
     say(f"\nTalk with it: groundup chat {out}\nRead the whole story:")
     print(out / "report" / "report.pdf")
-
-
-def _print_status(out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from groundup.core.files import read_json
-    from groundup.core.progress import duration
-    from groundup.core.run import is_running, read_manifest, verify_artifacts
-    from groundup.evaluation.evaluate import STAGES as TRAINED
-    from groundup.evaluation.evaluate import table
-    from groundup.pipeline import STAGES
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = max(console.width, 120)
-    running = is_running(out)
-    stages = Table("stage", "time", "memory", "what came out", title=str(out), title_justify="left", box=None)
-    for stage in STAGES:
-        folder = out / stage.name
-        manifest = read_manifest(folder)
-        if manifest is None:
-            begun = "running" if running else "interrupted"
-            stages.add_row(stage.name, "", "", begun if (folder / "started.json").exists() else "not yet")
-            continue
-        figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in manifest["metrics"].items())
-        memory = f"{manifest['peak_memory_bytes'] / 1e6:.0f} MB"
-        stages.add_row(stage.name, duration(manifest["seconds"]), memory, figures)
-    shown = [stages]
-    if manifest := read_manifest(out / "evaluate"):
-        verify_artifacts(out / "evaluate", manifest)
-        scores = Table(title="held-out scores [95 % interval]", title_justify="left", box=None)
-        for column in ("", "chance", *TRAINED):
-            scores.add_column(column, overflow="fold")
-        for row in table(read_json(out / "evaluate" / "results.json")):
-            scores.add_row(*row)
-        shown.append(scores)
-    with console.capture() as drawn:
-        console.print(*shown)
-    say("\n".join(line.rstrip() for line in drawn.get().splitlines()))
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _recipes(words: list[str]) -> int:
@@ -339,22 +298,9 @@ def _recipes(words: list[str]) -> int:
 
 
 def _status(words: list[str]) -> int:
-    from groundup.core.run import read_manifest
-    from groundup.pipeline import STAGES
+    from groundup.monitor.command import run
 
-    if _asks_help(words, "status [DIR] [--json]: what a run has done; --json prints the manifests of its stages"):
-        return 0
-    as_json = "--json" in words
-    name, rest = _positional([word for word in words if word != "--json"], "runs/quickstart")
-    _no_more(rest)
-    out = Path(name)
-    if not (out / "recipe.toml").is_file():
-        raise UsageError(f"{out} is not a run directory (it has no recipe.toml); give the --out of a run")
-    if as_json:
-        print(json.dumps({stage.name: read_manifest(out / stage.name) for stage in STAGES}))
-    else:
-        _print_status(out)
-    return 0
+    return run(words, STAGE_NAMES)
 
 
 def _chat(words: list[str]) -> int:

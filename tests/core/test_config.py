@@ -235,10 +235,15 @@ def help_texts() -> dict[str, str]:
     assert leaving.value.code in (0, None)
     texts: dict[str, list[str]] = {}
     lines: list[str] = []
+    choosing = False  # within {choices} that go over several lines
     for line in heard.getvalue().splitlines():
         inner = line.strip("│ ")
         if option := re.match(r"(?:-h, )?(--[a-z][\w.-]*)", inner):
             lines = texts.setdefault(option.group(1), [])
+            choosing = inner.count("{") > inner.count("}")
+        elif choosing:
+            choosing = "}" not in inner
+            lines += inner.partition("}")[2].split()
         elif not inner.strip("╭╮╰╯─- "):  # the end of a section
             lines = []
         else:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.core import progress
+from groundup.core.errors import UsageError
 from groundup.core.progress import Progress, duration, quantity, say, track
 
 
@@ -41,6 +42,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def work(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """``work(stderr, seconds=…)``: a hundred steps in that time; what was written."""
+
+    monkeypatch.delenv("GROUNDUP_PROGRESS", raising=False)
 
     def run(stderr: io.StringIO, seconds: float = 100.0, total: float | None = 100) -> str:
         monkeypatch.setattr(sys, "stderr", stderr)
@@ -86,6 +89,31 @@ def test_a_dumb_terminal_gets_lines(work: Callable[..., str], monkeypatch: pytes
     written = work(Terminal())
     assert "\r" not in written
     assert 5 <= written.count("\n") <= 9
+
+
+@pytest.mark.parametrize(("columns", "expected"), [("60", "100/100 step"), ("45", "100%  1:40"), ("33", "100%  1:40")])
+def test_on_a_narrow_terminal_what_matters_least_goes_first(
+    columns: str, expected: str, work: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", columns)
+    last = work(Terminal()).rstrip("\n").split("\r")[-1]
+    assert expected in last
+    assert "loss 99" in last
+
+
+def test_the_environment_decides_how_it_is_shown(work: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("GROUNDUP_PROGRESS", "quiet")
+    assert work(Terminal()) == ""
+    monkeypatch.setenv("GROUNDUP_PROGRESS", "plain")
+    assert "\r" not in (written := work(Terminal()))
+    assert 5 <= written.count("\n") <= 9
+    monkeypatch.setenv("GROUNDUP_PROGRESS", "live")
+    assert work(io.StringIO()).count("\r") > 50
+    monkeypatch.setenv("GROUNDUP_PROGRESS", "loud")
+    with pytest.raises(UsageError, match="GROUNDUP_PROGRESS is 'loud'; use live, plain or quiet"):
+        work(io.StringIO())
 
 
 def test_short_work_is_silent(work: Callable[..., str]) -> None:
