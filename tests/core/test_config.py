@@ -251,8 +251,8 @@ def help_texts() -> dict[str, str]:
     return {option: " ".join(words) for option, words in texts.items()}
 
 
-def documented(kind: Any, prefix: str = "") -> dict[str, tuple[str, Any]]:
-    """Key → (docstring under the field, default), as the source code has them."""
+def documented(kind: Any, default: Any, prefix: str = "") -> dict[str, tuple[str, Any]]:
+    """Key → docstring under the field, as the source code has it, and its value in ``default``."""
     found: dict[str, tuple[str, Any]] = {}
     for base in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(base):
@@ -271,14 +271,14 @@ def documented(kind: Any, prefix: str = "") -> dict[str, tuple[str, Any]]:
             if entry.name not in vars(base).get("__annotations__", {}):
                 continue
             if dataclasses.is_dataclass(entry.type):
-                found |= documented(entry.type, key + ".")
+                found |= documented(entry.type, getattr(default, entry.name), key + ".")
             else:
-                found[key] = (texts.get(entry.name, ""), entry.default)
+                found[key] = (texts.get(entry.name, ""), getattr(default, entry.name))
     return found
 
 
 def test_help_explains_every_field_with_its_default(help_texts: dict[str, str]) -> None:
-    expected = documented(Recipe)
+    expected = documented(Recipe, Recipe())
     assert set(expected) == {key for key, _ in keys_of(Recipe)}
     assert set(help_texts) == {"--help", *(f"--{key}" for key in expected)}
     for key, (text, default) in expected.items():
