@@ -15,13 +15,15 @@ from groundup.model.config import ModelConfig
 class KVCache:
     """Keys and values [layers][rows, kv_heads, capacity, head_size] and the rows' lengths [rows].
 
-    Latent attention keeps its shared vector in the place of the keys, and the rotated key in the place of the values.
+    ``ids`` [rows, capacity] are kept for models that look at n-grams; others have none, [rows, 0]. Latent attention
+    keeps its shared vector in the place of the keys, and the rotated key in the place of the values.
     """
 
-    def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor) -> None:
+    def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: Tensor, ids: Tensor) -> None:
         self.keys = keys
         self.values = values
         self.lengths = lengths
+        self.ids = ids
         self.longest = int(lengths.max()) if len(lengths) else 0
         """No row is longer; known without asking the device."""
 
@@ -32,7 +34,8 @@ class KVCache:
         key, value = cached_shapes(config)
         keys = [like.new_zeros(rows, key[0], capacity, key[1]) for _ in range(config.layers)]
         values = [like.new_zeros(rows, value[0], capacity, value[1]) for _ in range(config.layers)]
-        return cls(keys, values, torch.zeros(rows, dtype=torch.long, device=like.device))
+        ids = torch.zeros(rows, capacity if config.ngrams > 1 else 0, dtype=torch.long, device=like.device)
+        return cls(keys, values, torch.zeros(rows, dtype=torch.long, device=like.device), ids)
 
     @property
     def capacity(self) -> int:
@@ -50,6 +53,11 @@ class KVCache:
         self.values[layer][rows, :, positions] = value.transpose(1, 2).to(self.values[layer].dtype)
         return self.keys[layer][:, :, :end].to(key.dtype), self.values[layer][:, :, :end].to(value.dtype)
 
+    def write_ids(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Store new ids [rows, time] at their positions; return all [rows, capacity]."""
+        self.ids = self.ids.scatter(1, positions, ids)
+        return self.ids
+
     def advance(self, counts: Tensor | int) -> None:
         """Declare ``counts`` more tokens of each row as seen. What lies beyond a row's length is ignored."""
         self.lengths = self.lengths + counts
@@ -63,7 +71,8 @@ class KVCache:
     def select(self, rows: Sequence[int]) -> "KVCache":
         """A cache of the given rows, in that order; a row may be repeated."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self.lengths.device)
-        return KVCache([k[index] for k in self.keys], [v[index] for v in self.values], self.lengths[index])
+        keys, values = [k[index] for k in self.keys], [v[index] for v in self.values]
+        return KVCache(keys, values, self.lengths[index], self.ids[index])
 
     def join(self, other: "KVCache") -> "KVCache":
         """This cache's rows followed by ``other``'s, with the larger capacity of the two."""
@@ -79,6 +88,7 @@ class KVCache:
             [together(a, b) for a, b in zip(self.keys, other.keys, strict=True)],
             [together(a, b) for a, b in zip(self.values, other.values, strict=True)],
             torch.cat([self.lengths, other.lengths]),
+            together(self.ids[:, None, :, None], other.ids[:, None, :, None])[:, 0, :, 0],
         )
 
 

@@ -163,6 +163,11 @@ class ModelConfig:
     followed an earlier mention then takes one layer instead of two, which small models learn far sooner."""
     value_embeddings: bool = False
     """Add to the values of every second layer a vector of the token itself (Zhou et al. 2024, value residuals)."""
+    ngrams: int = 0
+    """Add to the token's embedding those of the pair it ends (2), and of the triple (3) …, hashed into tables (Huang et
+    al. 2025, over-tokenized transformers): many weights for hardly any arithmetic; 0: none."""
+    ngram_rows: int = 16_384
+    """Rows of the table of the pairs, and of each of the others."""
     residual_scalars: bool = False
     """Two learned numbers per layer: how much of the stream goes on, how much of the embedding comes back."""
     embedding_scale: float = 1.0
@@ -349,6 +354,7 @@ def _check_ranges(config: ModelConfig) -> None:
 
     zero_or_more = dict.fromkeys(("layers", "width", "heads", "kv_heads", "hidden", "depth", "head_size"), 0)
     least(config, "model.", **zero_or_more, context=1, aspect=1, dropout=0, logits_softcap=0, mup_width=0)
+    least(config, "model.", ngrams=0, ngram_rows=2)
     least(config.positions, "model.positions.", local_base=0, factor=1, original_context=0, magnitude=0)
     least(config.attention, "model.attention.", window=0, softcap=0, scale=0)
     least(config.latent, "model.latent.", key_rank=0, query_rank=0, rotary_size=0, value_size=0)

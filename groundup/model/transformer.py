@@ -4,7 +4,7 @@ Enters: ids [batch, time]. Leaves: logits [batch, time, vocabulary].
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,9 @@ class Transformer(nn.Module):
         self.embedding = table(vocab_size, config.width)
         learned = config.positions.kind == "learned"
         self.position_embedding = table(config.context, config.width) if learned else None
+        self.ngram_embedding = nn.ModuleList(
+            table(config.ngram_rows, config.width) for _ in range(2, config.ngrams + 1)
+        )
         self.blocks = nn.ModuleList(Block(config, layer, vocab_size) for layer in range(config.layers))
         self.stream_scales = nn.Parameter(torch.ones(config.layers, 2)) if config.residual_scalars else None
         self.norm = nn.Identity() if config.norm_place == "post" else norm(config)
@@ -137,7 +140,7 @@ class Transformer(nn.Module):
             parameter.copy_(torch.tensor([1.0, 0.0]))
         elif parameter.ndim < 2:
             parameter.fill_(0.0 if leaf == "scale" and self.config.norm_offset else 1.0)
-        elif name.endswith("value_embedding.weight"):
+        elif "value_embedding." in name or name.startswith("ngram_embedding."):
             parameter.zero_()
         elif self.config.init != "zero":
             scaled = writes and self.config.init == "depth-scaled"
@@ -217,7 +220,7 @@ class Transformer(nn.Module):
         record: Record | None,
     ) -> Tensor:
         shared, positions = self._shared(ids, positions, segments, cache, record)
-        x = first = self._embedded(ids, positions)
+        x = first = self._embedded(ids, positions, segments, cache)
         kept = record.residuals if record is not None and record.wants_residuals else None
         if kept is not None:
             kept.append(x)
@@ -229,8 +232,12 @@ class Transformer(nn.Module):
                 kept.append(x)
         return x
 
-    def _embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def _embedded(self, ids: Tensor, positions: Tensor, segments: Tensor | None, cache: KVCache | None) -> Tensor:
         x = F.embedding(ids, self.embedding.weight)
+        if self.ngram_embedding:
+            ngrams = self._ngrams(ids, positions, segments, cache)
+            for rows, embedding in zip(ngrams, self.ngram_embedding, strict=True):
+                x = x + embedding(rows)
         if self.config.embedding_scale != 1.0:
             x = x * self.config.embedding_scale
         if self.position_embedding is not None:
@@ -238,6 +245,24 @@ class Transformer(nn.Module):
         elif self.config.positions.kind == "sinusoidal":
             x = x + sinusoidal(positions, self.config.width).to(x.dtype)
         return F.dropout(x, self.config.dropout, self.training)
+
+    def _ngrams(
+        self, ids: Tensor, positions: Tensor, segments: Tensor | None, cache: KVCache | None
+    ) -> Iterator[Tensor]:
+        """For the pairs, triples … that each token ends: their rows [batch, time]; 0 where a sequence is too short."""
+        seen = None if cache is None else cache.write_ids(ids, positions)
+        code, rows = ids, self.config.ngram_rows - 1
+        for before in range(1, self.config.ngrams):
+            if seen is not None:
+                earlier = seen.gather(1, (positions - before).clamp(min=0))
+                whole = positions >= before
+            else:
+                earlier = F.pad(ids, (before, 0))[:, : ids.shape[1]]
+                whole = torch.arange(ids.shape[1], device=ids.device)[None] >= before
+                if segments is not None:
+                    whole = whole & (F.pad(segments, (before, 0), value=-1)[:, : ids.shape[1]] == segments)
+            code = (code + earlier * pow(self.vocab_size, before, rows)) % rows
+            yield torch.where(whole, code + 1, 0)
 
     def _shared(
         self,

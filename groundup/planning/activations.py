@@ -50,7 +50,8 @@ class MicroBatch:
 def activation_bytes(config: ModelConfig, vocab_size: int, batch: MicroBatch) -> dict[str, int]:
     """Bytes kept for the backward pass of next-token prediction on a micro-batch, by part."""
     config = config.resolved()
-    parts = {"norms": 0, "attention": 0, "feed_forward": 0, "experts": 0}
+    parts = {"ngrams": INDEX * batch.tokens * max(0, config.ngrams - 1)}  # which rows of their tables were taken
+    parts |= {"norms": 0, "attention": 0, "feed_forward": 0, "experts": 0}
     for layer in range(config.layers):
         parts["norms"] += stream_norms(config, batch)
         parts["attention"] += (latent_attention if config.latent.key_rank else attention)(config, layer, batch)

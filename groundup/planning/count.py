@@ -88,8 +88,10 @@ class Operations:
 def parameters(config: ModelConfig, vocab_size: int) -> Parameters:
     """Number of weights by part, in the order in which a token meets them."""
     config = config.resolved()
-    parts = dict.fromkeys(("token_embedding", "position_embedding", "value_embedding", "attention", "feed_forward"), 0)
+    tables = ("token_embedding", "ngram_embedding", "position_embedding", "value_embedding")
+    parts = dict.fromkeys((*tables, "attention", "feed_forward"), 0)
     parts["token_embedding"] = vocab_size * config.width
+    parts["ngram_embedding"] = max(0, config.ngrams - 1) * config.ngram_rows * config.width
     if config.positions.kind == "learned":
         parts["position_embedding"] = config.context * config.width
     idle = hidden = 0

@@ -48,6 +48,7 @@ EXTRAS = (
     ("attention.sinks", "false", "Learned attention sinks"),
     ("key_smear", "false", "Keys carry the key before"),
     ("value_embeddings", "false", "Values carry the token"),
+    ("ngrams", "0", "Longest n-gram with an embedding"),
     ("residual_scalars", "false", "Learned shares of the stream"),
     ("dropout", 0, "Dropout"),
 )

@@ -1,6 +1,7 @@
 """First weights: the deviations each scheme promises, where zeros stand, and how large the stream is at depth."""
 
 import math
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,7 @@ VOCABULARY, WIDTH, LAYERS = 300, 96, 3
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "tied": {"tied": True},
-    "tables": {"positions": PositionConfig("learned"), "value_embeddings": True, "residual_scalars": True},
+    "tables": {"positions": PositionConfig("learned"), "value_embeddings": True, "residual_scalars": True, "ngrams": 3},
     "vectors": {"key_smear": True, "attention": AttentionConfig(sinks=True), "norm": "layer", "bias": "all"},
     "gemma": {"norm_offset": True, "norm_place": "sandwich"},
     "olmo": {"norm_place": "output", "qk_norm": "all"},
@@ -49,7 +50,7 @@ def writes(name: str) -> bool:
 def drawn(model: Transformer) -> Iterator[tuple[str, Tensor]]:
     """Matrices and tables but for value embeddings, which start at zero whatever the scheme."""
     for name, parameter in model.named_parameters():
-        if parameter.ndim > 1 and name != "stream_scales" and not name.endswith("value_embedding.weight"):
+        if parameter.ndim > 1 and name != "stream_scales" and not re.search(r"(value|ngram)_embedding\.", name):
             yield name, parameter.detach()
 
 
@@ -93,7 +94,7 @@ def test_vectors_start_as_if_they_were_not_there(shape: dict[str, Any], scheme: 
     for name, parameter in model.named_parameters():
         if name == "stream_scales":
             assert parameter.tolist() == [[1.0, 0.0]] * LAYERS
-        elif name.endswith(("bias", "sinks", "value_embedding.weight")):
+        elif name.endswith(("bias", "sinks")) or re.search(r"(value|ngram)_embedding\.", name):
             assert not parameter.any(), name
         elif name.endswith("scale"):
             factor = parameter + model.config.norm_offset

@@ -32,6 +32,7 @@ SHAPES = st.fixed_dictionaries(
         "tied": st.booleans(),
         "key_smear": st.booleans(),
         "value_embeddings": st.booleans(),
+        "ngrams": st.sampled_from([0, 3]),
         "residual_scalars": st.booleans(),
         "positions": st.sampled_from([PositionConfig(kind) for kind in ("rotary", "learned", "alibi", "none")]),
         "attention": st.sampled_from(ATTENTIONS),

@@ -61,12 +61,26 @@ def part(weights: Weights, name: str) -> Weights:
 
 def embed(config: ModelConfig, weights: Weights, ids: Tensor) -> Tensor:
     """Ids [time] → the stream's first state: the tokens' vectors, and for some models those of their places."""
-    x = weights["embedding.weight"][ids] * config.embedding_scale
+    table = weights["embedding.weight"]
+    x = table[ids]
+    for length in range(2, config.ngrams + 1):
+        rows = [ngram_row(config, ids.tolist(), end, length, len(table)) for end in range(len(ids))]
+        x = x + weights[f"ngram_embedding.{length - 2}.weight"][rows]
+    x = x * config.embedding_scale
     if config.positions.kind == "learned":
         x = x + weights["position_embedding.weight"][: len(ids)]
     if config.positions.kind == "sinusoidal":
         x = x + sinusoidal_positions(range(len(ids)), config.width).to(x)
     return x
+
+
+def ngram_row(config: ModelConfig, ids: list[int], end: int, length: int, vocab_size: int) -> int:
+    """The row of the n-gram whose last token is ids[end]: its number, in digits of the vocabulary's size, modulo the
+    rows but one; row 0 is for what begins before the sequence does."""
+    if end + 1 < length:
+        return 0
+    number = sum(ids[end - before] * vocab_size**before for before in range(length))
+    return 1 + number % (config.ngram_rows - 1)
 
 
 def residual(config: ModelConfig, weights: Weights, name: str, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:

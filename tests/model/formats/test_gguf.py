@@ -200,6 +200,7 @@ def test_the_marks_of_another_tokenizer_must_be_given(tmp_path: Path) -> None:
     [
         ({"key_smear": True}, "model.key-smear"),
         ({"value_embeddings": True}, "model.value-embeddings"),
+        ({"ngrams": 2}, "model.ngrams"),
         ({"residual_scalars": True}, "model.residual-scalars"),
         ({"attention": AttentionConfig(sinks=True)}, "model.attention.sinks"),
         ({"attention": AttentionConfig(window=8)}, "model.attention.window"),
