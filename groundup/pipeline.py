@@ -19,7 +19,6 @@ from groundup.posttraining.grpo import build as build_grpo
 from groundup.posttraining.sft import build as build_sft
 from groundup.pretraining.build import build as build_base_model
 from groundup.recipes import Recipe
-from groundup.report.build import build as build_report
 from groundup.tokenizer.autosize import Body
 from groundup.tokenizer.build import build as build_tokenizer
 from groundup.training import resolve_model
@@ -35,6 +34,12 @@ def _body(recipe: Recipe) -> Body | None:
         rest = Transformer(recipe.model, vocab_size=1)
     rows = recipe.model.width * (1 if recipe.model.tied else 2)
     return Body(count_parameters(rest) - rows, recipe.model.width, recipe.model.tied)
+
+
+def _report(recipe: Recipe, run: Path) -> dict[str, float]:
+    from groundup.report.build import build  # its drawing library takes a second, which only this stage needs
+
+    return build(recipe.report, run, run / "report")
 
 
 def _files_of(start: Path | None) -> list[Path]:
@@ -110,7 +115,7 @@ STAGES: Sequence[Stage] = (
         needs=("corpus", "tokenizer", *TRAINED, "evaluate"),
         code="groundup.report.build",
         settings=lambda recipe: recipe.report,
-        run=lambda recipe, run: build_report(recipe.report, run, run / "report"),
+        run=_report,
     ),
 )
 

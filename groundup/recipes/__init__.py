@@ -16,7 +16,7 @@ from groundup.posttraining.dpo import DPOConfig
 from groundup.posttraining.grpo import GRPOConfig
 from groundup.posttraining.sft import SFTConfig
 from groundup.pretraining.build import PretrainConfig
-from groundup.report.build import ReportConfig
+from groundup.report import ReportConfig
 from groundup.tokenizer.build import TokenizerConfig
 
 

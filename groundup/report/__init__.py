@@ -6,7 +6,7 @@ number in the report was read. The road through the folder: ``facts`` reads, ``w
 ``readings``; the templates ``*.typ`` set it; ``build`` runs them in order.
 """
 
-from groundup.report.build import ReportConfig, build
+from groundup.report.config import ReportConfig
 from groundup.report.facts import Entry, Facts
 
-__all__ = ["Entry", "Facts", "ReportConfig", "build"]
+__all__ = ["Entry", "Facts", "ReportConfig"]

@@ -8,7 +8,6 @@ templates as data, never as source.
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +19,7 @@ from groundup.core.errors import ArtifactError, UsageError
 from groundup.core.files import remove_leftovers, write_bytes, write_json, write_text
 from groundup.core.progress import track
 from groundup.report import appendix, charts, front, judging, learning, making
+from groundup.report.config import ReportConfig
 from groundup.report.facts import Facts
 from groundup.report.readings import TRAINED, Draft, Section, started
 from groundup.report.wording import clean, one_line
@@ -39,26 +39,6 @@ SECTIONS: dict[str, Callable[[Draft], Section]] = {
     "recipe": appendix.recipe,
     "numbers": appendix.sources_of_numbers,
 }
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """How the report is set."""
-
-    title: str = "A language model from the ground up"
-    """Title on the first page and in the header."""
-    paper: str = "a4"
-    """Paper size by the name that Typst gives it, such as a4 or us-letter."""
-    quoted_characters: int = 600
-    """Longest quotation of a conversation's message; samples get half. What is cut is marked."""
-
-    def __post_init__(self) -> None:
-        if not self.title.strip():
-            raise UsageError("report.title is empty; give the report a title")
-        if self.paper not in ("a4", "us-letter"):
-            raise UsageError(f"report.paper is {self.paper!r}; use a4 or us-letter")
-        if self.quoted_characters < 40:
-            raise UsageError(f"report.quoted-characters is {self.quoted_characters}; it must be at least 40")
 
 
 def build(config: ReportConfig, run: Path, out: Path) -> dict[str, float]:

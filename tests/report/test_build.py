@@ -13,9 +13,9 @@ import typst
 
 from groundup.core.errors import ArtifactError, UsageError
 from groundup.core.files import read_json, sha256_of, write_json, write_jsonl, write_text
-from groundup.report import Facts, ReportConfig, build, charts, front, learning, making
+from groundup.report import Facts, ReportConfig, charts, front, learning, making
 from groundup.report.appendix import sources_of_numbers
-from groundup.report.build import ENTRY, compose, place
+from groundup.report.build import ENTRY, build, compose, place
 from groundup.report.readings import Draft
 from groundup.report.wording import BREAK
 
@@ -87,7 +87,7 @@ def test_the_same_run_gives_the_same_bytes_elsewhere(
     moved = shutil.copytree(run, tmp_path / "elsewhere" / "run")
     write_text(tmp_path / "matplotlibrc", "font.size: 30\nsvg.fonttype: none\n")
     program = (
-        "import sys; from pathlib import Path; from groundup.report import ReportConfig, build; "
+        "import sys; from pathlib import Path; from groundup.report.build import ReportConfig, build; "
         "build(ReportConfig(), Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     root = Path(__file__).parents[2]
