@@ -1,9 +1,11 @@
 """The parts of a block that are neither attention nor experts: norms and the feed-forward layer."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from groundup.model.config import FEED_FORWARDS, ModelConfig
@@ -39,7 +41,34 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., size] → [..., size], in x's dtype."""
         scale = self.scale.float() + 1 if self.offset else self.scale.float()
-        return F.rms_norm(x.float(), (x.shape[-1],), scale, self.epsilon).type_as(x)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            normed: Tensor = _RMSNorm.apply(x.float(), scale, self.epsilon)
+        else:
+            normed = F.rms_norm(x.float(), (x.shape[-1],), scale, self.epsilon)
+        return normed.type_as(x)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """What PyTorch does on a CPU in a dozen operations, in half as many, and keeping half as much for backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
+        size = x.shape[-1]
+        inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(epsilon).rsqrt_()
+        unit = x * inverse
+        ctx.save_for_backward(unit, inverse, scale)
+        return unit * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None]:
+        unit, inverse, scale = ctx.saved_tensors
+        slope = above * scale
+        along = torch.linalg.vecdot(slope, unit)[..., None].div_(
+            unit.shape[-1]
+        )  # no step along x changes its direction
+        scale_gradient = (above * unit).flatten(0, -2).sum(0)
+        return slope.addcmul_(unit, along, value=-1).mul_(inverse), scale_gradient, None
 
 
 class LayerNorm(nn.Module):

@@ -66,8 +66,8 @@ def activation_bytes(config: ModelConfig, vocab_size: int, batch: MicroBatch) ->
 
 
 def rms_norm(size: int, count: int, offset: bool) -> int:
-    """``count`` vectors: what enters, its root mean square, the normalised vector; and the scales, where 1 is added."""
-    return FLOAT * (count * (2 * size + 1) + size * offset)
+    """``count`` vectors: each normalised, its root mean square; and the scales, where 1 is added."""
+    return FLOAT * (count * (size + 1) + size * offset)
 
 
 def stream_norm(config: ModelConfig, batch: MicroBatch) -> int:
@@ -135,8 +135,6 @@ def latent_attention(config: ModelConfig, layer: int, batch: MicroBatch) -> int:
     if latent.query_rank:
         total += rms_norm(latent.query_rank, batch.tokens, config.norm_offset) + batch.read(latent.query_rank, query)
     total += rms_norm(latent.key_rank, batch.tokens, config.norm_offset)
-    if batch.element == FLOAT:
-        total += FLOAT * batch.tokens * latent.rotary_size  # lies in one tensor with the small vector
     expanded = heads * (config.head_size + latent.value_size)
     total += batch.read(latent.key_rank, expanded)
     total += _mixing(config, layer, batch, query_size, latent.value_size, heads)
