@@ -64,9 +64,7 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, inverse, scale = ctx.saved_tensors
         slope = above * scale
-        along = torch.linalg.vecdot(slope, unit)[..., None].div_(
-            unit.shape[-1]
-        )  # no step along x changes its direction
+        along = torch.linalg.vecdot(slope, unit)[..., None].div_(unit.shape[-1])  # only the direction of x counts
         scale_gradient = (above * unit).flatten(0, -2).sum(0)
         return slope.addcmul_(unit, along, value=-1).mul_(inverse), scale_gradient, None
 

@@ -32,7 +32,8 @@ def test_training_and_decoding_compile_without_a_graph_break(name: str) -> None:
     logits.square().sum().backward()
     torch.testing.assert_close(logits, expected)
     for part, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[part], rtol=1e-4, atol=1e-4)
+        rounding = 1e-4 * max(1.0, float(gradients[part].abs().max()))
+        torch.testing.assert_close(parameter.grad, gradients[part], rtol=1e-4, atol=rounding)
 
     model.eval()
     cache = KVCache.empty(model.config, 2, 8, model.embedding.weight)
