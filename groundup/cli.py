@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import errno
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +24,12 @@ groundup {version}: build a large language model from the ground up
   groundup run [RECIPE] [--out DIR] [--key value …]   every stage of a recipe; finished stages are skipped
   groundup STAGE [RECIPE] [--out DIR] [--key value …] one stage: {stages}
   groundup tokenizer TOOL …                           tokenizers by themselves: {tools}
-  groundup plan [RECIPE] [--json] [--key value …]     what a recipe's model takes: parameters, operations, memory
+  groundup plan [RECIPE] [--probe …]                  what a recipe takes: operations, memory, disk, time, money
+  groundup pretrain [RECIPE] --find-lr                find a learning rate before a long training
+  groundup pretrain [RECIPE] --sweep KEY=A,B,C        train with each value of a key, and compare
   groundup recipes                                    the recipes that come with the package
   groundup status [DIR] [--watch] [--html [FILE]]     what a run has done and how good it is, also while it is at work
+  groundup doctor [DIR]                               check this machine; say what is wrong with a run, and what helps
   groundup chat MODEL [--seed N …]                    talk with a model in the terminal
   groundup generate MODEL "prompt" [--max-tokens N …] continue a text
   groundup serve MODEL [--port N …]                   an OpenAI-compatible server on this machine
@@ -39,20 +41,6 @@ groundup {version}: build a large language model from the ground up
   a Hugging Face folder or a GGUF file.
   `groundup VERB --help` explains every option with its default.
 """
-
-PLAN_HELP = """\
-plan [RECIPE] [--tokens N] [--flops-per-second N] [--json] [--key value …]
-
-What the model of a recipe takes: parameters, floating-point operations, memory of training and of generating. All of
-it is computed from the model's shape; nothing is built or measured. Activations are what PyTorch keeps for the backward
-pass on a CPU, where operations run one by one; the fused ones of accelerators keep less.
-
-  --model.preset NAME    a published shape instead; needs no recipe
-  --presets              list the published shapes and their sizes
-  --tokens N             tokens to train on, instead of the recipe's pretraining
-  --flops-per-second N   tell the time, too, on a machine that executes so many operations
-  --json                 the figures for programs, memory in bytes
-  --key value            any key of a recipe; `groundup run --help` explains them"""
 
 STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluate", "report")
 #: Words that may follow `tokenizer` instead of a recipe.
@@ -67,16 +55,6 @@ class ServeOptions:
     """Address; the default answers to this machine only."""
     port: int = 8000
     """Port."""
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """What `groundup plan` is told beside the keys of the recipe."""
-
-    tokens: int = 0
-    """Tokens to train on; 0: as many as the recipe's pretraining."""
-    flops_per_second: float = 0.0
-    """Speed at which the machine executes; 0: the plan tells no time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,9 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _fail("no space left on the disk for the output; free some, then run the same command again", 1)
             return _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}", 1)
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _means_no_memory(error):
+            from groundup.core.device import means_no_memory
+
+            if isinstance(error, RuntimeError) and not means_no_memory(error):
                 raise
-            return _fail("out of memory; lower the rows of the stage (such as pretrain.rows) or the model's size", 1)
+            remedy = "set --pretrain.memory.fit (of the stage's section), or lower its rows or the model's size"
+            return _fail(f"out of memory; {remedy}", 1)
 
 
 def _continues(words: list[str]) -> bool:
@@ -117,11 +98,6 @@ def _fail(message: str, code: int) -> int:
     """Tell the error in one line."""
     say("groundup: " + " ".join(message.split()))
     return code
-
-
-def _means_no_memory(error: RuntimeError) -> bool:
-    """PyTorch has no error of its own for this on every device; it says it in words."""
-    return any(words in str(error) for words in ("out of memory", "allocate memory", "calculation overflowed"))
 
 
 @contextlib.contextmanager
@@ -146,10 +122,12 @@ def _dispatch(words: list[str]) -> int:
     verbs: dict[str, Callable[[list[str]], int]] = {
         "run": _run,
         **{name: _one_stage(name) for name in STAGE_NAMES},
+        "pretrain": _pretrain,
         "tokenizer": _tokenizer,
         "plan": _plan,
         "recipes": _recipes,
         "status": _status,
+        "doctor": _doctor,
         "chat": _chat,
         "generate": _generate,
         "serve": _serve,
@@ -223,57 +201,28 @@ def _tokenizer(words: list[str]) -> int:
 
 
 def _plan(words: list[str]) -> int:
-    from groundup.planning.plan import figures, presets, presets_table, table
+    from groundup.scaling.plan import run
 
-    if _asks_help(words, PLAN_HELP):
-        return 0
-    as_json, words = "--json" in words, [word for word in words if word != "--json"]
-    if "--presets" in words:
-        _no_more([word for word in words if word != "--presets"])
-        print(json.dumps(presets()) if as_json else presets_table(presets()))
-    else:
-        planned = figures(*_planned(words))
-        print(json.dumps(planned) if as_json else table(planned))
-    return 0
+    return run(words)
 
 
-def _planned(words: list[str]) -> tuple[Any, int, Any]:
-    """The model, the size of its vocabulary and the training that the words ask to be planned."""
-    from groundup.core.config import parse
-    from groundup.core.device import choose_device, choose_dtype
-    from groundup.model.presets import preset
-    from groundup.planning.plan import Training
-    from groundup.pretraining.build import PretrainConfig
-    from groundup.recipes import Recipe, load
-    from groundup.tokenizer.build import TokenizerConfig
+def _pretrain(words: list[str]) -> int:
+    """The stage, or what is tried before it."""
+    if any(word == "--find-lr" for word in words):
+        from groundup.scaling.rates import run
 
-    own = []
-    for option in ("--tokens", "--flops-per-second"):
-        value, words = _take_option(words, option)
-        own += [] if value is None else [f"{option}={value}"]
-    options = parse(PlanOptions, PlanOptions(), own, "groundup plan", "command line")
-    name, words = _positional(words, None)
-    shape, _ = _take_option(words, "--model.preset")
-    alone = shape if name is None else None  # a published shape without a recipe
-    if alone:
-        recipe = Recipe(tokenizer=TokenizerConfig(preset(alone).vocab_size), pretrain=PretrainConfig(rows=1))
-    else:
-        recipe = load(name or "quickstart")
-    recipe = _with_options(recipe, words, "groundup plan")
-    vocab_size, pretrain = recipe.tokenizer.vocab_size, recipe.pretrain
-    if vocab_size == "auto":
-        raise UsageError(
-            "tokenizer.vocab-size is auto, which depends on the corpus; give --tokenizer.vocab-size a number"
-        )
-    tokens = 0 if alone else pretrain.steps * pretrain.accumulation * pretrain.rows * recipe.model.context
-    training = Training(
-        pretrain.rows,
-        options.tokens or tokens,
-        pretrain.optimizer.matrix_rate > 0,
-        choose_dtype(pretrain.precision, choose_device()).itemsize,
-        options.flops_per_second,
-    )
-    return recipe.model, vocab_size, training
+        return run(words)
+    if any(word.partition("=")[0] == "--sweep" for word in words):
+        from groundup.scaling.sweep import run
+
+        return run(words)
+    return _run(words, only="pretrain")
+
+
+def _doctor(words: list[str]) -> int:
+    from groundup.diagnosis.command import run
+
+    return run(words)
 
 
 def _summary(out: Path) -> None:

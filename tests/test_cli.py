@@ -287,7 +287,7 @@ def test_out_of_memory_is_one_line(command: Command, monkeypatch: pytest.MonkeyP
 
         monkeypatch.setattr(cli, "_recipes", fail)
         outcome = command("recipes")
-        assert outcome.complaint.startswith("out of memory; lower")
+        assert outcome.complaint.startswith("out of memory; set --pretrain.memory.fit")
         assert outcome.code == 1
 
 

@@ -1,8 +1,9 @@
 """Progress on stderr: a description, how far, the rate and the time left.
 
-On a terminal one line is redrawn; without one (a log file, a pipe, a dumb terminal) a whole line is
-printed at most every ``QUIET_INTERVAL`` seconds. Nothing is shown for work shorter than two seconds.
-Where nobody can read it (a closed pipe, a full log disk) it is dropped: telling never stops the work.
+On a terminal one line is redrawn (live); without one (a log file, a pipe, a dumb terminal) a whole line is printed at
+most every ``PLAIN_INTERVAL`` seconds (plain). ``GROUNDUP_PROGRESS`` decides otherwise: live, plain, or quiet, which
+shows none. Nothing is shown for work shorter than two seconds. Where nobody can read it (a closed pipe, a full log
+disk) it is dropped: telling never stops the work.
 """
 
 import contextlib
@@ -13,13 +14,18 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from groundup.core.errors import UsageError
+
 Item = TypeVar("Item")
+
+SWITCH = "GROUNDUP_PROGRESS"
+MODES = ("live", "plain", "quiet")
 
 #: Seconds before the first line: shorter work needs no progress.
 DELAY = 2.0
 #: Seconds between redraws on a terminal, and between lines without one.
 REDRAW_INTERVAL = 0.2
-QUIET_INTERVAL = 15.0
+PLAIN_INTERVAL = 15.0
 
 
 def duration(seconds: float) -> str:
@@ -39,6 +45,18 @@ def quantity(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
+def mode() -> str:
+    """How progress is shown: ``live``, ``plain`` or ``quiet``.
+
+    Raises:
+        UsageError: the environment asks for another.
+    """
+    wish = os.environ.get(SWITCH, "")
+    if wish and wish not in MODES:
+        raise UsageError(f"{SWITCH} is {wish!r}; use {', '.join(MODES[:-1])} or {MODES[-1]}")
+    return wish or ("live" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain")
+
+
 class Progress:
     """Counts work and shows it. Use as a context manager::
 
@@ -53,7 +71,7 @@ class Progress:
         self.done = done
         self.note = ""
         self._done_before = done
-        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._mode = mode()
         self._start = self._last = time.monotonic()
         self._shown = False
         self._last_done = done
@@ -62,7 +80,7 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._shown and (self._terminal or self.done != self._last_done):
+        if self._shown and (self._mode == "live" or self.done != self._last_done):
             self._show(final=True)
 
     def advance(self, amount: float = 1, note: str | None = None) -> None:
@@ -71,40 +89,41 @@ class Progress:
         if note is not None:
             self.note = note
         now = time.monotonic()
-        if now - self._start < DELAY:
+        if self._mode == "quiet" or now - self._start < DELAY:
             return
-        if not self._shown or now - self._last >= (REDRAW_INTERVAL if self._terminal else QUIET_INTERVAL):
+        if not self._shown or now - self._last >= (REDRAW_INTERVAL if self._mode == "live" else PLAIN_INTERVAL):
             self._last = now
             self._show()
 
-    def line(self) -> str:
-        """The line as it stands, for a terminal of any width."""
+    def line(self, width: int | None = None) -> str:
+        """The line as it stands; in a narrow ``width`` first the rate is left out, then the count, then the end."""
         elapsed = max(time.monotonic() - self._start, 1e-9)
         rate = (self.done - self._done_before) / elapsed
         parts = [f"  {self.description}"]
         if self.total:
             parts.append(f"{min(100.0, 100 * self.done / self.total):3.0f}%")
-            parts.append(f"{quantity(self.done)}/{quantity(self.total)} {self.unit}".rstrip())
-        else:
-            parts.append(f"{quantity(self.done)} {self.unit}".rstrip())
-        parts.append(f"{quantity(rate)} {self.unit}/s")
+        count = f"{quantity(self.done)}/{quantity(self.total)}" if self.total else quantity(self.done)
+        count, speed = f"{count} {self.unit}".rstrip(), f"{quantity(rate)} {self.unit}/s"
+        parts += [count, speed]
         if self.total and rate > 0 and self.done < self.total:
             parts.append(f"ETA {duration((self.total - self.done) / rate)}")
         else:
             parts.append(duration(elapsed))
         if self.note:
             parts.append(self.note)
-        return "  ".join(parts)
+        for lesser in (speed, count) if self.total else (speed,):
+            if width is not None and len("  ".join(parts)) > width:
+                parts.remove(lesser)
+        return "  ".join(parts)[:width]
 
     def _show(self, final: bool = False) -> None:
         self._shown = True
         self._last_done = self.done
-        text = self.line()
-        if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            _tell("\r" + text[:width].ljust(width) + ("\n" if final else ""))
+        if self._mode == "live":
+            width = max(0, shutil.get_terminal_size().columns - 1)
+            _tell("\r" + self.line(width).ljust(width) + ("\n" if final else ""))
         else:
-            _tell(text + "\n")
+            _tell(self.line() + "\n")
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None, unit: str = "") -> Iterator[Item]:

@@ -6,7 +6,7 @@ from groundup.dataloader.mixture import Mixture
 from groundup.dataloader.packing import pack
 from groundup.dataloader.prefetch import Prefetch
 from groundup.dataloader.rows import RowBatches
-from groundup.dataloader.shards import Tokens, TokenWriter, open_tokens, read_shard, write_shard
+from groundup.dataloader.shards import Tokens, TokenWriter, open_tokens
 from groundup.dataloader.windows import TokenSource, Windows
 
 __all__ = [
@@ -23,6 +23,4 @@ __all__ = [
     "Windows",
     "open_tokens",
     "pack",
-    "read_shard",
-    "write_shard",
 ]

@@ -327,17 +327,3 @@ def _mapped(path: Path, *dtypes: str) -> NDArray[Any]:
     if array.ndim != 1 or array.dtype.name not in dtypes:
         raise ArtifactError(f"{path} does not hold numbers of type {' or '.join(dtypes)}; delete it and run again")
     return array
-
-
-def write_shard(path: Path, documents: Sequence[Sequence[int]], vocab_size: int) -> int:
-    """Write documents of ids (each with its document token) to one file; return the number of tokens."""
-    dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
-    ids = np.concatenate([np.asarray(document, dtype=dtype) for document in documents] or [np.empty(0, dtype)])
-    with atomic_file(path) as temporary, temporary.open("wb") as handle:
-        np.save(handle, ids)
-    return len(ids)
-
-
-def read_shard(path: Path) -> Ids:
-    """Memory-map a single file."""
-    return _mapped(path, "uint16", "uint32")

@@ -18,6 +18,7 @@ from groundup.optim.groups import parameter_groups
 from groundup.optim.lion import Lion
 from groundup.optim.muon import Muon
 from groundup.optim.orthogonal import quintics
+from groundup.optim.uncompiled import AdamW
 
 
 def build_optimizers(
@@ -49,7 +50,7 @@ def build_optimizers(
         optimizers.append(_matrix_optimizer(groups.pop("matrices"), config, dtype))
     if groups:
         betas = (config.beta1, config.beta2)
-        optimizers.append(torch.optim.AdamW(list(groups.values()), config.rate, betas, eps=1e-10, fused=True))
+        optimizers.append(AdamW(list(groups.values()), config.rate, betas, eps=1e-10, fused=True))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from groundup.optim.uncompiled import Uncompiled
 
-class Lion(torch.optim.Optimizer):
+
+class Lion(Uncompiled):
     """Lion for any parameters.
 
     Args:

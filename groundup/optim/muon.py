@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from groundup.optim.orthogonal import Quintic, orthogonalise, polar_express
+from groundup.optim.uncompiled import Uncompiled
 
 #: The momentum that a warm-up starts from (Jordan et al. 2024, "modded-nanogpt").
 FIRST_MOMENTUM = 0.85
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Uncompiled):
     """Nesterov momentum, orthogonalised, for weight matrices [out, in], and for stacks of them (experts).
 
     The update is scaled by 0.2·√max(out, in), which gives it the root-mean-square of a typical AdamW update, so

@@ -23,6 +23,8 @@ HUBER = 1e-3
 STARTS = ((0.0, 0.5, 1.0, 1.5, 2.0),) * 2 + ((-1.0, -0.5, 0.0, 0.5, 1.0),) + ((0.0, 5.0, 10.0, 15.0, 20.0, 25.0),) * 2
 #: Of these, so many of least loss are followed, and so many steps at most.
 FOLLOWED, STEPS = 12, 400
+#: The least damping, as a share of the matrix's diagonal.
+DAMPING = 1e-8
 #: A descent is at its end where a step gains less than this share, or only a step damped so much would gain.
 SETTLED, STUCK = 1e-10, 1e9
 #: Constants of the law.
@@ -112,7 +114,7 @@ def _descend(constants: Array, runs: Array, counts: Array) -> Array:
         gain = loss[moving] - reached
         better = gain > 0
         constants[moving[better]], loss[moving[better]] = trial[better], reached[better]
-        damping[moving] *= np.where(better, 1 / 3, 4.0)
+        damping[moving] = np.maximum(DAMPING, damping[moving] * np.where(better, 1 / 3, 4.0))
         moving = moving[np.where(better, gain > SETTLED * reached, damping[moving] < STUCK)]
         if not len(moving):
             break
@@ -127,7 +129,8 @@ def _newton_step(constants: Array, runs: Array, counts: Array, damping: Array) -
     slopes = np.concatenate([shares, -shares[..., :2] * runs[:2].T], axis=-1)  # [laws, runs, 5]
     weighted = slopes * weight[..., None]
     matrix = weighted.swapaxes(1, 2) @ slopes
-    diagonal = np.einsum("lcc->lc", matrix) + 1e-12
+    diagonal = np.einsum("lcc->lc", matrix).copy()
+    diagonal += 1e-9 * diagonal.sum(axis=1, keepdims=True) + 1e-300  # few runs may say nothing about a constant
     matrix += damping[:, None, None] * np.eye(CONSTANTS) * diagonal[:, None]
     downhill = -(weighted * residual[..., None]).sum(axis=1)
     return np.asarray(np.clip(np.linalg.solve(matrix, downhill[..., None])[..., 0], -1.0, 1.0))
@@ -217,16 +220,19 @@ def fit_compute_law(operations: Sequence[float], losses: Sequence[float]) -> tup
     compute, loss = np.asarray(operations, dtype=np.float64), np.asarray(losses, dtype=np.float64)
     freedom = len(compute) - 3
     assert freedom >= 1, "fewer runs than constants and one more"
-    laws, errors = list[ComputeLaw](), list[float]()
-    for exponent in np.geomspace(0.005, 2.0, 400):
-        power = (compute / compute[0]) ** -exponent
-        design = np.stack([np.ones_like(power), power], axis=1)
-        (irreducible, factor), *_ = np.linalg.lstsq(design, loss, rcond=None)
-        laws.append(ComputeLaw(float(irreducible), float(factor * compute[0] ** exponent), float(exponent)))
-        errors.append(float(((design @ [irreducible, factor] - loss) ** 2).sum()))
-    best = int(np.argmin(errors))
-    allowed = errors[best] * (1 + student(freedom) ** 2 / freedom) + 1e-30
-    return laws[best], tuple(law for law, error in zip(laws, errors, strict=True) if error <= allowed)
+    exponents = np.geomspace(0.005, 2.0, 3000)
+    powers = (compute / compute[0]) ** -exponents[:, None]  # [exponents, runs]
+    centred = powers - powers.mean(axis=1, keepdims=True)
+    factors = centred @ loss / (centred**2).sum(axis=1)
+    irreducible = loss.mean() - factors * powers.mean(axis=1)
+    errors = ((irreducible[:, None] + factors[:, None] * powers - loss) ** 2).sum(axis=1)
+    allowed = errors.min() * (1 + student(freedom) ** 2 / freedom) + 1e-30
+
+    def law(place: int) -> ComputeLaw:
+        factor = factors[place] * compute[0] ** exponents[place]
+        return ComputeLaw(float(irreducible[place]), float(factor), float(exponents[place]))
+
+    return law(int(errors.argmin())), tuple(law(place) for place in np.flatnonzero(errors <= allowed))
 
 
 def student(freedom: int) -> float:

@@ -27,8 +27,9 @@ SMOOTHING = 0.02
 #: Losses whose mean tells whether the training has diverged, and the share of the first loss that must have been lost
 #: before it can.
 RECENT, LEARNED = 5, 0.02
-#: The proposal is this part of the rate at which the loss is lowest.
-BELOW = 0.25
+#: The proposal is this part of the smallest rate from which on the loss hardly falls any more: of all that it falls,
+#: only this share. (The lowest loss itself lies anywhere on a flat bottom.)
+PART, HARDLY = 0.5, 0.02
 #: The fewest steps whose curve says anything.
 FEWEST = 20
 
@@ -53,20 +54,16 @@ class RateCurve:
         return np.asarray((weights @ self.losses) / weights.sum(axis=1))
 
     @property
-    def lowest(self) -> float:
-        """The factor at which the smoothed loss is lowest: the largest that still helps."""
-        return float(self.factors[int(self.smoothed.argmin())])
-
-    @property
-    def steepest(self) -> float:
-        """The factor at which the smoothed loss falls fastest against the logarithm of the rate."""
-        slopes = np.gradient(self.smoothed, np.log(self.factors))
-        return float(self.factors[int(slopes[: int(self.smoothed.argmin()) + 1].argmin())])
+    def edge(self) -> float:
+        """The smallest factor whose smoothed loss is as good as the lowest: the left edge of the bottom."""
+        smoothed = self.smoothed
+        enough = smoothed.min() + HARDLY * (smoothed[0] - smoothed.min())
+        return float(self.factors[int((smoothed <= enough).argmax())])
 
     @property
     def proposal(self) -> float:
         """A factor for the recipe's rates."""
-        return BELOW * self.lowest
+        return PART * self.edge
 
 
 def find_rate(

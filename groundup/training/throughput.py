@@ -34,8 +34,8 @@ _NAMES = {
     r"GeForce RTX 3090": "3090",
     r"Instinct MI300X( .*)?": "mi300x",
 }
-#: Side of the matrices that a CPU's speed is measured with, and how often: the best counts, as others may be at work.
-_SIDE, _TRIALS = 1024, 6
+#: Side of the matrices that a CPU's speed is measured with, and for how many seconds.
+_SIDE, _MEASURING = 1024, 0.25
 #: Linux's energy counters of whole processor packages.
 _POWERCAP = Path("/sys/class/powercap")
 
@@ -59,11 +59,11 @@ def _published(name: str) -> float | None:
 
 @cache
 def _measured(dtype: torch.dtype, threads: int) -> float:
-    """Operations per second of a matrix product on this CPU, in about a quarter of a second."""
+    """Operations per second of a matrix product on this CPU; the best counts, as others may be at work."""
     left, right = (torch.ones(_SIDE, _SIDE, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(_TRIALS):
-        started = time.perf_counter()
+    torch.mm(left, right)  # the first one starts the threads
+    best, first = float("inf"), time.perf_counter()
+    while (started := time.perf_counter()) < first + _MEASURING:
         torch.mm(left, right)
         best = min(best, time.perf_counter() - started)
     return 2 * _SIDE**3 / best

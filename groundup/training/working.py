@@ -157,7 +157,7 @@ def _recompute(model: Transformer, which: Literal["block", "selective"]) -> None
     if which == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
     for block in model.blocks:
-        block.forward = _recomputed(block.forward, options)  # type: ignore[method-assign]
+        block.forward = _recomputed(block.forward, options)
 
 
 def _recomputed(forward: Callable[..., Tensor], options: dict[str, Any]) -> Callable[..., Tensor]:

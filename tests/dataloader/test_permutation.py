@@ -30,9 +30,9 @@ def test_different_places_of_a_long_order_have_different_items_inside(
     assert items.max() < size
 
 
-@pytest.mark.parametrize("size", [25, 26, 60])
+@pytest.mark.parametrize("size", [25, 26])
 def test_over_many_keys_every_item_is_everywhere_and_beside_every_other(size: int) -> None:
-    trials = 1500
+    trials = 1000
     at, beside = np.zeros((size, size)), np.zeros((size, size))
     for trial in range(trials):
         items = feistel(np.arange(size), size, numpy_rng(trial, "keys").integers(0, 2**64, ROUNDS, np.uint64))

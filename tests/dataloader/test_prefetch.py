@@ -1,4 +1,4 @@
-"""Batches made ready in the background: the same ones, in the same order, with the position of those that were taken."""
+"""Batches made ready in the background: the same ones in the same order, with the position of those taken."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ SOURCES = {
 }
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     kind=st.sampled_from(sorted(SOURCES)),
     depth=st.integers(1, 5),
@@ -188,17 +188,11 @@ def test_no_thread_starts_before_the_first_batch() -> None:
     prefetch.close()
 
 
-@pytest.mark.parametrize("closing", ["with", "forgotten"])
-def test_a_process_ends_by_itself(closing: str) -> None:
-    program = f"""
+def test_a_process_that_forgets_to_close_ends() -> None:
+    program = """
 import numpy as np
 from groundup.dataloader import Prefetch, TokenSource
-prefetch = Prefetch(TokenSource(np.zeros(99, np.uint16), 1, 4, 1), depth=2, workers=2)
-if {closing == "with"}:
-    with prefetch:
-        next(prefetch)
-else:
-    next(prefetch)
+next(Prefetch(TokenSource(np.zeros(99, np.uint16), 1, 4, 1), depth=2, workers=2))
 print("done")
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)

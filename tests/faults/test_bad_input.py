@@ -265,7 +265,7 @@ def test_a_model_that_no_machine_holds(
     width: int, command: Command, copied_run: Path, tiny_options: tuple[str, ...]
 ) -> None:
     outcome = command("pretrain", *tiny_options, "--model.width", width, "--out", copied_run)
-    assert outcome.complaint.startswith("out of memory; lower")
+    assert outcome.complaint.startswith("out of memory; set --pretrain.memory.fit")
     assert outcome.code == 1
 
 

@@ -25,8 +25,12 @@ from groundup.optim import OptimizerConfig, build_optimizers
 TUNED, WIDTHS = 32, (32, 64, 128)
 VOCABULARY, STEPS, RATE, MATRIX_RATE = 32, 5, 0.004, 0.02
 HEADS = ("more heads", "larger heads")
-OPTIMIZERS = {"AdamW": 0.0, "Muon": MATRIX_RATE}
-every_optimizer = pytest.mark.parametrize("matrix_rate", OPTIMIZERS.values(), ids=OPTIMIZERS)
+OPTIMIZERS = {
+    "AdamW": OptimizerConfig(0.0, RATE, weight_decay=0.0),
+    "Muon": OptimizerConfig(MATRIX_RATE, RATE, weight_decay=0.0),
+    "Lion": OptimizerConfig(RATE / 2, RATE, "lion", weight_decay=0.0),
+}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def gain(name: str, change: Tensor, logits_scale: float) -> float:
 
 
 @cache
-def changed(width: int, mup: bool, matrix_rate: float, heads: str = "more heads") -> Changed:
+def changed(width: int, mup: bool, config: OptimizerConfig, heads: str = "more heads") -> Changed:
     """After ``STEPS`` steps of a model with an ordinary layer and one of experts."""
     larger = heads == "larger heads"
     shape = ModelConfig(
@@ -77,7 +81,7 @@ def changed(width: int, mup: bool, matrix_rate: float, heads: str = "more heads"
     batch = Batch({"inputs": ids[:, :-1], "targets": ids[:, 1:]}, 128)
     first = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.ndim > 1}
     before = outputs(model, batch.tensors["inputs"])
-    optimizers = build_optimizers(model, OptimizerConfig(matrix_rate, RATE, weight_decay=0.0))
+    optimizers = build_optimizers(model, config)
     for _ in range(STEPS):
         (next_token(model, batch) / batch.weight).backward()
         for optimizer in optimizers:
@@ -98,8 +102,8 @@ def spread(values: list[float]) -> float:
 
 @every_optimizer
 @pytest.mark.parametrize("heads", HEADS)
-def test_with_mup_steps_are_as_large_at_any_width(matrix_rate: float, heads: str) -> None:
-    seen = [changed(width, True, matrix_rate, heads) for width in WIDTHS]
+def test_with_mup_steps_are_as_large_at_any_width(optimizer: OptimizerConfig, heads: str) -> None:
+    seen = [changed(width, True, optimizer, heads) for width in WIDTHS]
     for name in seen[0].outputs:
         assert spread([one.outputs[name] for one in seen]) < 1.5, name
     spreads = {name: spread([one.weights[name] for one in seen]) for name in seen[0].weights}
@@ -108,9 +112,9 @@ def test_with_mup_steps_are_as_large_at_any_width(matrix_rate: float, heads: str
 
 
 @every_optimizer
-def test_without_it_wide_models_take_larger_steps(matrix_rate: float) -> None:
-    """Matrices by the width with AdamW, by its root with Muon; head and router, which have AdamW, by the width."""
-    seen = [changed(width, False, matrix_rate) for width in WIDTHS]
+def test_without_it_wide_models_take_larger_steps(optimizer: OptimizerConfig) -> None:
+    """Matrices by the width, with Muon by its root; head and router, which have AdamW, by the width."""
+    seen = [changed(width, False, optimizer) for width in WIDTHS]
     stream = [one.outputs["stream"] for one in seen]
     assert stream == sorted(stream) and spread(stream) > 1.8
     for name in seen[0].weights:
@@ -118,13 +122,13 @@ def test_without_it_wide_models_take_larger_steps(matrix_rate: float) -> None:
         if name == "embedding.weight":
             assert spread(sizes) < 1.3
         else:
-            by_root = matrix_rate and not name.endswith(("head.weight", "router.weight"))
+            by_root = optimizer.rule == "muon" and not name.endswith(("head.weight", "router.weight"))
             assert sizes == sorted(sizes) and spread(sizes) > (1.6 if by_root else 2.0), name
 
 
 @every_optimizer
-def test_with_mup_wider_is_better(matrix_rate: float) -> None:
-    losses = [changed(width, True, matrix_rate).loss for width in WIDTHS]
+def test_with_mup_wider_is_better(optimizer: OptimizerConfig) -> None:
+    losses = [changed(width, True, optimizer).loss for width in WIDTHS]
     assert losses == sorted(losses, reverse=True)
 
 
@@ -149,13 +153,13 @@ def test_more_heads_score_alike(depth: int) -> None:
 
 @every_optimizer
 @pytest.mark.parametrize("mup_width", [0, TUNED])
-def test_decay_takes_the_same_share_of_all_matrices(matrix_rate: float, mup_width: int) -> None:
+def test_decay_takes_the_same_share_of_all_matrices(optimizer: OptimizerConfig, mup_width: int) -> None:
     """Rate times decay, whatever the width: μP shrinks the rate of a matrix, not how fast it forgets."""
     config = ModelConfig(layers=1, width=256, tied=False, mup_width=mup_width, experts=ExpertConfig(count=4))
-    optimizers = build_optimizers(Transformer(config, 11), OptimizerConfig(matrix_rate, RATE, weight_decay=0.1))
+    optimizers = build_optimizers(Transformer(config, 11), replace(optimizer, weight_decay=0.1))
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     taken = {round(group["lr"] * group["weight_decay"], 10) for group in groups}
-    assert taken == {0.0, RATE * 0.1} | ({MATRIX_RATE * 0.1} if matrix_rate else set())
+    assert taken == {0.0, RATE * 0.1, (optimizer.matrix_rate or RATE) * 0.1}
 
 
 @given(tuned=st.integers(1, 4096), width=st.integers(1, 4096), matrix_rate=st.floats(0, 1), rate=st.floats(1e-6, 1))
