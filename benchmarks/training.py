@@ -122,10 +122,13 @@ class Task:
 
     def prepared(self, answer: float, train: Callable[[int], object]) -> Prepared:
         """The side whose ``train`` takes a number of steps; it is tried to learn how many fill a measurement."""
-        train(2)
-        started = time.perf_counter()
-        train(2)
-        steps = max(2, round(2 * self.settings.seconds / (time.perf_counter() - started)))
+        steps, seconds = 1, self.settings.seconds
+        train(steps)
+        if seconds:
+            train(2)
+            started = time.perf_counter()
+            train(2)
+            steps = max(2, round(2 * seconds / (time.perf_counter() - started)))
         case = Case(steps * self.rows * self.time, lambda: lambda: train(steps))
         return Prepared(answer, {str(self): case}, {"dtype": str(self.dtype), "rows": self.rows, "context": self.time})
 
@@ -255,7 +258,7 @@ def throughput(settings: Training) -> Iterator[dict[str, Any]]:
 def memory(settings: Training) -> Iterator[dict[str, Any]]:
     """One record for each shape; what counts in it is ``peak_ratio``."""
     for shape in settings.shapes:
-        task = Task(shape, SHAPES[shape][4] * settings.memory_rows, replace(settings, seconds=0.1))
+        task = Task(shape, SHAPES[shape][4] * settings.memory_rows, replace(settings, seconds=0))
         say(f"\nmemory, {task}")
         sides = {
             RECOMPUTING: partial(ours, task, "adamw", "block"),

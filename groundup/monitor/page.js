@@ -3,7 +3,7 @@
 
 const run = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = 200, LEFT = 48, RIGHT = 10, TOP = 16, BOTTOM = 22;
+const HEIGHT = 200, LEFT = 56, RIGHT = 10, TOP = 16, BOTTOM = 22;
 const SINGLE = {
   loss: ["Loss", ""],
   validation_bits_per_byte: ["Validation", "bits per byte"],
@@ -24,9 +24,10 @@ const TOGETHER = [
   ["gradient_norm/", "Gradient norm", "by group, before clipping"],
   ["update_ratio/", "Update to weights", "by group, ratio of rms"],
   ["activation_rms/", "Activations", "rms of each block's output"],
+  ["epochs/", "Epochs", "passes over each source"],
 ];
 const STEP_PARTS = ["step_seconds", "loader_seconds"];
-const STEADY = new Set(["learning_rate", "memory_bytes", "validation_bits_per_byte", "validation_loss"]); // never smoothed
+const STEADY = new Set(["learning_rate", "memory_bytes", "validation_bits_per_byte", "validation_loss", "epochs/"]); // never smoothed
 const NOT_DRAWN = new Set(["tokens", "seconds", "step", "skipped", ...STEP_PARTS]);
 const FLAGS = {
   skipped: ["×", "--grey"], spike: ["!", "--bad"], rewound: ["↶", "--bad"], split: ["½", "--warn"],

@@ -80,10 +80,10 @@ def probe(model_config: ModelConfig, config: PretrainConfig, vocab_size: int, se
 def _timed_steps(trial: Trial, seconds: float) -> list[float]:
     """Seconds of each step; the first, in which a compiler may work, is not counted against the time."""
     steps = [_seconds(trial, lambda: trial.step(SLOWLY))]
-    with Progress("probe", total=seconds, unit="second") as progress:
+    with Progress("probe", unit="step") as progress:
         while len(steps) < 2 or sum(steps[1:]) < seconds:
             steps.append(_seconds(trial, lambda: trial.step(SLOWLY)))
-            progress.advance(steps[-1])
+            progress.advance()
     return steps
 
 

@@ -108,12 +108,20 @@ class Findings:
         low, high = np.quantile(np.polyfit(compute, drawn, 1)[0], [0.025, 0.975])
         return float(low), float(high)
 
+    @property
+    def enough_for_law(self) -> bool:
+        """Whether there are runs enough, at more than one amount of operations, to fit L(N, D) to."""
+        several = len({result.budget for result in self.results}) > 1
+        return self.sized and several and len(self.results) >= LAW_RUNS
+
     @cached_property
     def law(self) -> Fit | None:
-        """L(N, D), where there are runs enough at more than one amount of operations."""
-        if not self.sized or len(self.results) < LAW_RUNS or len({result.budget for result in self.results}) < 2:
+        """L(N, D), if the runs tell for sure that the loss falls with parameters and with tokens."""
+        if not self.enough_for_law:
             return None
-        return fit_law(self._all("parameters"), self._all("tokens"), self._all("bits_per_byte"))
+        fit = fit_law(self._all("parameters"), self._all("tokens"), self._all("bits_per_byte"))
+        told = all(fit.interval(attrgetter(name))[0] > 0 for name in ("parameter_exponent", "token_exponent"))
+        return fit if told else None
 
     @cached_property
     def compute_law(self) -> tuple[ComputeLaw, tuple[ComputeLaw, ...]] | None:
@@ -204,6 +212,8 @@ class Findings:
             )
         if self.key != "seed":
             yield "one seed each: sweep seed to see what chance does"
+        if self.enough_for_law and self.law is None:
+            yield "no law of parameters and tokens: these trainings do not tell how much either helps"
         if self.sized and not (self.profiles or self.compute_law):
             yield "too few sizes for a law: three for the best size, four for its uncertainty"
 

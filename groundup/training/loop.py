@@ -264,9 +264,9 @@ class _Loop:
             elapsed = time.perf_counter() - started
             state.seconds += elapsed
             if "tokens" in record:
-                rows, time_ = sum(len(batch.tensors["inputs"]) for batch in micro), micro[0].tensors["inputs"].shape[1]
-                record["tokens_per_second"] = round(rows * time_ / elapsed, 1)
-                record |= self.throughput.numbers(rows, time_, elapsed)
+                tokens, length = _tokens(micro), micro[0].tensors["inputs"].shape[1]
+                record["tokens_per_second"] = round(tokens / elapsed, 1)
+                record |= self.throughput.numbers(tokens / length, length, elapsed)
             record |= {"step_seconds": round(elapsed, 5), "loader_seconds": round(waited, 5)}
             state.record = _finite({"step": state.step, **record, "seconds": round(state.seconds, 3)})
             self.position = self.source.state_dict()
@@ -282,7 +282,7 @@ class _Loop:
             self.average.update()
         if config.safety.spike:
             state.losses = [*state.losses, measured.loss][-WINDOW:]
-        state.tokens += sum(batch.tensors["inputs"].numel() for batch in micro)
+        state.tokens += _tokens(micro)
         before = measured.loss if state.recent is None else state.recent
         state.recent = 0.95 * before + 0.05 * measured.loss
         rate = config.optimizer.matrix_rate or config.optimizer.rate
@@ -494,6 +494,10 @@ def freeze(model: Transformer, patterns: Sequence[str]) -> None:
 
 def _free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def _tokens(micro: Sequence[Batch]) -> int:
+    return sum(batch.tensors["inputs"].numel() for batch in micro)
 
 
 def _described(numerics: Numerics, device: torch.device) -> str:

@@ -143,7 +143,7 @@ class Throughput:
         self._energy = Energy(device)
         self._joules = 0.0
 
-    def numbers(self, rows: int, time: int, seconds: float) -> dict[str, float]:
+    def numbers(self, rows: float, time: int, seconds: float) -> dict[str, float]:
         """Of a step that trained on ``rows`` sequences of ``time`` tokens in ``seconds``.
 
         ``memory_bytes``; ``mfu`` where the peak speed is known: one forward and one backward pass are counted, neither

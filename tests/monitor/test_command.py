@@ -1,6 +1,7 @@
 """``groundup status``: readable on every terminal, silent on stdout but for programs, and it ends when the run does."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -210,5 +211,5 @@ def test_what_a_log_says_cannot_steer_the_terminal(status: Callable[..., tuple[s
 
 
 def test_stderr_that_is_gone(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", open("/dev/null", "w", encoding="ascii"))  # noqa: PTH123, SIM115
+    monkeypatch.setattr(sys, "stderr", open(os.devnull, "w", encoding="ascii"))  # noqa: PTH123, SIM115
     assert run([str(out)], STAGES) == 0

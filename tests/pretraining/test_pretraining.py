@@ -3,8 +3,10 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 import groundup.pretraining.build as pretraining
@@ -17,6 +19,7 @@ from groundup.pretraining.build import PretrainConfig, build
 from groundup.pretraining.tokens import read_split
 from groundup.tokenizer import BytePairTokenizer
 from groundup.training import load_model, resolve_model
+from groundup.training.config import MemoryConfig
 
 TEXTS = {
     "train": ["the cat sat on the mat and the dog sat on the log. " * 6, "a bird in the hand. " * 9],
@@ -107,6 +110,20 @@ def test_training_goes_on_from_another_model(tmp_path: Path) -> None:
     BytePairTokenizer.from_merges([(97, 98)]).save(last / "tokenizer")
     with pytest.raises(UsageError, match=r"another vocabulary.*tokenizer\.start"):
         build(MODEL, replace(CONFIG, start=start), last, seed=1)
+
+
+def test_what_does_not_fit_the_memory_is_computed_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roomy, tight = new_run(tmp_path / "roomy"), new_run(tmp_path / "tight")
+    build(MODEL, CONFIG, roomy, seed=1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    build(MODEL, replace(CONFIG, memory=MemoryConfig(fit=True)), tight, seed=1)
+    assert "2 rows do not fit the memory; they are computed in 2 parts" in capsys.readouterr().err
+    first, second = (rows_of(run / "pretrain" / "metrics.jsonl") for run in (roomy, tight))
+    for one, other in zip(first, second, strict=True):
+        assert one.get("loss", 0.0) == pytest.approx(other.get("loss", 0.0), rel=1e-5)
+    assert weights(tight) != weights(roomy)  # the sums are in another order, so it was really split
 
 
 @pytest.mark.parametrize("name", ["rows", "validate_every", "validation_windows", "steps"])

@@ -1,5 +1,6 @@
 """What a sweep is taken to say, from planted laws; and that it can be drawn."""
 
+import dataclasses
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -69,6 +70,10 @@ def test_what_cannot_be_told_is_said() -> None:
     assert "too few sizes for a law" in table(at_budgets(1e13, sizes=SIZES[:2]))
     [only, *others] = at_budgets(3e13, sizes=(2e5, 8e5, 3.2e6)).optima.values()
     assert (only[1], others) == (None, [])
+    # Of parameters that make no difference there is no law.
+    alike = at_budgets(1e13, 3e13)
+    useless = [dataclasses.replace(run, bits_per_byte=1 + 60 / run.tokens**0.28) for run in alike.results]
+    assert "these trainings do not tell how much either helps" in table(Findings("model.depth", tuple(useless), True))
     repeated = Findings("seed", (Result("1", "1", None, 10, 10, 1.0, 1, 9.0, 2.0, 1.0),) * 2, sized=False)
     assert "read the text more than 4 times" in table(repeated)
     assert "one seed each" not in table(repeated)

@@ -128,7 +128,9 @@ def test_a_compiled_model_is_looked_at_without_hooks(
 def watch_eagerly(model: Transformer, ids: torch.Tensor) -> list[float]:
     outputs: list[float] = []
     for block in model.blocks:
-        block.register_forward_hook(lambda module, inputs, out: outputs.append(float(out.square().mean().sqrt())))
+        block.register_forward_hook(
+            lambda module, inputs, out: outputs.append(float(out.detach().square().mean().sqrt()))
+        )
     model(ids)
     return outputs
 
