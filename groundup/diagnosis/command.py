@@ -16,7 +16,7 @@ from groundup.diagnosis.run import by_severity, diagnose
 
 MARKS = {"failure": "✗", "warning": "!", "ok": "✓"}
 #: Columns of the report: those of the terminal, but a text that is too wide is hard to read.
-WIDEST, NARROWEST = 100, 40
+WIDEST, NARROWEST = 100, 30
 PROGRAM = "groundup doctor [DIR]"
 
 

@@ -147,8 +147,10 @@ class Stage:
         """The tokens of a split, of all parts of its mixture if it is one, mapped from the disk."""
         folder = self.folder / "tokens" / split
         single = folder.with_suffix(".npy")  # as runs of earlier versions kept it
-        parts = [folder] if self.in_order(split) else sorted(index.parent for index in folder.glob(f"*/{INDEX}"))
-        places = parts or [path for path in [single] if path.is_file()]
+        if self.in_order(split):
+            places = [single if single.is_file() else folder]
+        else:
+            places = sorted(index.parent for index in folder.glob(f"*/{INDEX}"))
         tokens = open_tokens(*places) if places else None
         return tokens if tokens is not None and len(tokens) else None
 

@@ -26,7 +26,7 @@ MOST_LINES = 2000
 State = Literal["done", "running", "interrupted", "not yet"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Bucket:
     """Consecutive logged values as one point."""
 
@@ -65,16 +65,21 @@ class Curve:
 
     def add(self, step: float, value: float) -> None:
         """Append a value; ``step`` is larger than all before."""
-        new = Bucket(step, step, 1, value, value, value)
-        if self.buckets and self.buckets[-1].count < self._size:
-            self.buckets[-1].join(new)
+        if self.buckets and (bucket := self.buckets[-1]).count < self._size:  # in place: a log has millions of values
+            bucket.last = step
+            bucket.count += 1
+            bucket.total += value
+            if value < bucket.low:
+                bucket.low = value
+            elif value > bucket.high:
+                bucket.high = value
             return
         if len(self.buckets) == 2 * POINTS:
             merged = self.buckets[::2]
             for left, right in zip(merged, self.buckets[1::2], strict=True):
                 left.join(right)
             self.buckets, self._size = merged, 2 * self._size
-        self.buckets.append(new)
+        self.buckets.append(Bucket(step, step, 1, value, value, value))
 
     def forget_from(self, step: float) -> None:
         """Drop the buckets that reach ``step``."""
@@ -267,4 +272,4 @@ def _objects(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (int, float) and math.isfinite(value)

@@ -83,10 +83,7 @@ def find_rate(
         TrainingError: the loss fell at no rate.
         UsageError: the range is empty or too few steps are asked for.
     """
-    if steps < FEWEST:
-        raise UsageError(f"lr-steps is {steps}; {FEWEST} are the fewest whose curve says anything")
-    if not 0 < low < high:
-        raise UsageError(f"lr-low is {low:g} and lr-high {high:g}; they must be above 0, and the first the smaller one")
+    check_range(steps, low, high)
     factors = np.geomspace(low, high, steps)
     losses = list[float]()
     trial = Trial(model, source, config, seed)
@@ -102,6 +99,18 @@ def find_rate(
             "--lr-steps"
         )
     return RateCurve(factors[: len(losses)], np.array(losses), len(losses) < steps)
+
+
+def check_range(steps: int, low: float, high: float) -> None:
+    """Refuse a search that can find nothing.
+
+    Raises:
+        UsageError: the range is empty or too few steps are asked for.
+    """
+    if steps < FEWEST:
+        raise UsageError(f"lr-steps is {steps}; {FEWEST} are the fewest whose curve says anything")
+    if not 0 < low < high:
+        raise UsageError(f"lr-low is {low:g} and lr-high {high:g}; they must be above 0, and the first the smaller one")
 
 
 def _losses(trial: Trial, factors: Array) -> Iterator[float]:

@@ -22,7 +22,7 @@ from groundup.core.run import execute
 from groundup.monitor.chart import chart, glyphs_for
 from groundup.pipeline import STAGES
 from groundup.pretraining.build import first_model
-from groundup.pretraining.find_rate import RateCurve, find_rate
+from groundup.pretraining.find_rate import RateCurve, check_range, find_rate
 from groundup.pretraining.tokens import encode_split, make_source
 from groundup.recipes import Recipe
 from groundup.scaling.sweep import link
@@ -68,6 +68,9 @@ class RateOptions:
     """The run directory."""
     json: bool = False
     """For programs."""
+
+    def __post_init__(self) -> None:
+        check_range(self.lr_steps, self.lr_low, self.lr_high)
 
 
 def run(words: list[str]) -> int:

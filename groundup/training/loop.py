@@ -180,7 +180,8 @@ class _Loop:
         self.state = _State()
         self.watch = Watch(self.working, config.watch.every)
         self.throughput = Throughput(model.config, model.vocab_size, device, numerics.dtype)
-        self.sinks = Sinks(config.watch, folder, name, to_json(config), lost=self._lost)
+        title = f"{folder.absolute().parent.name}/{name}"
+        self.sinks = Sinks(config.watch, folder, title, to_json(config), lost=self._lost)
         self.failures = 0
         self.scores: dict[int, float] = {}  # validations by step
         self.numerics, self.device = numerics, device
