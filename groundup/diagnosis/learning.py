@@ -15,6 +15,8 @@ from groundup.diagnosis.records import VALIDATIONS, Ids, Numbers, Stage
 
 #: Steps without a usable number: so many at the end, or this share of all, is a failure; fewer a warning.
 PATIENCE, SHARE = 5, 0.05
+#: Share of GRPO's steps that may be empty.
+GRPO_EMPTY = 0.5
 #: Fewer logged steps than these say nothing about a trend.
 LEAST_STEPS = 24
 #: A learning rate is wrong if another one ends the probe at least so many nats lower. A few steps like a rate ten times
@@ -40,13 +42,15 @@ def check_numbers(stage: Stage) -> Iterator[Finding]:
     if not skipped:
         return
     why = {event["step"]: str(event.get("why", "")) for event in stage.events if event.get("event") == "skipped"}
+    # GRPO's answers that are all right or all wrong teach nothing, which is usual; earlier versions did not say why.
+    unsaid, usual = ("no target", GRPO_EMPTY) if stage.name == "grpo" else ("", 0.0)
     overflow = {step for step, said in why.items() if "overflow" in said}
-    empty = {step for step, said in why.items() if "no target" in said}
+    empty = {step for step in skipped if "no target" in why.get(step, unsaid)}
     broken = [step for step in skipped if step not in overflow | empty]
-    steps = sum("step" in row and row["step"] > 0 for row in stage.rows)
+    steps = sum(row["step"] > 0 for row in stage.rows)
     if broken:
         yield _not_finite(stage, broken, steps, why)
-    if empty:
+    if len(empty) > usual * steps:
         evidence = f"{len(empty)} of {steps} steps had no target to learn"
         remedy = "look at the conversations or documents of these steps: everything in them is masked"
         where = stage.steps(min(empty), max(empty))

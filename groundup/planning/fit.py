@@ -232,7 +232,7 @@ def fit_compute_law(operations: Sequence[float], losses: Sequence[float]) -> tup
         factor = factors[place] * compute[0] ** exponents[place]
         return ComputeLaw(float(irreducible[place]), float(factor), float(exponents[place]))
 
-    return law(int(errors.argmin())), tuple(law(place) for place in np.flatnonzero(errors <= allowed))
+    return law(int(errors.argmin())), tuple(law(int(place)) for place in np.flatnonzero(errors <= allowed))
 
 
 def student(freedom: int) -> float:

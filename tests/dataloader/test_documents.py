@@ -131,6 +131,20 @@ def test_a_source_resumes_exactly(texts: list[list[int]], time: int, block: int,
         assert all(ours.tensors[name].equal(theirs.tensors[name]) for name in theirs.tensors)
 
 
+@settings(max_examples=25)
+@given(texts=DOCUMENTS, block=st.integers(1, 9), counts=st.lists(st.integers(0, 9), max_size=8))
+def test_rows_are_the_same_however_many_are_taken_at_once(
+    texts: list[list[int]], block: int, counts: list[int]
+) -> None:
+    some, one = (PackedDocuments(tokens_of(texts), 8, seed=2, block=block) for _ in range(2))
+    for count in counts:
+        expected = [one.take(1)[0] for _ in range(count)]
+        assert [[span[1:] for span in row] for row in some.take(count)] == [
+            [span[1:] for span in row] for row in expected
+        ]
+        assert some.state_dict() == one.state_dict()
+
+
 def test_epochs_differ_and_are_counted() -> None:
     texts = [[MARK, *range(1, 3 + number % 17)] for number in range(200)]
     source = PackedDocuments(tokens_of(texts), 16, seed=1, block=40)

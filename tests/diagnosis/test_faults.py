@@ -159,6 +159,16 @@ def test_two_steps_that_were_no_numbers_are_a_warning(plan: Any, first: Callable
     assert found.where == "pretrain, steps 31 to 32"
 
 
+def test_steps_of_grpo_in_which_all_answers_are_alike_are_usual(wrong: Wrong, tmp_path: Path) -> None:
+    def judged(empty: range) -> list[str]:
+        rows = [{"step": n, **({"skipped": 1} if n in empty else {"loss": 0.1, "stopped": 1.0})} for n in range(1, 21)]
+        write_jsonl(tmp_path / "grpo" / "metrics.jsonl", rows)
+        return names(wrong(tmp_path / "grpo"))
+
+    assert judged(range(3, 9)) == []
+    assert judged(range(3, 19)) == ["empty-steps"]
+
+
 def test_gradients_that_explode_over_time(plan: Any, first: Callable[[Any], Finding]) -> None:
     calls = iter(range(1000))
     found = first(plan.but(objective=lambda model, batch: next_token(model, batch) * 1.2 ** next(calls)))

@@ -1,6 +1,7 @@
 """``groundup pretrain --sweep``: a miniseries is planned, trained, kept and fitted."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from groundup.core.errors import UsageError
-from groundup.core.files import read_json
+from groundup.core.files import read_json, write_json
 from groundup.planning import operations, parameters
 from groundup.planning.plan import checkpoint_bytes
 from groundup.recipes import load
@@ -108,6 +109,15 @@ def newest(run_folder: Path) -> Path:
     return max((run_folder / "pretrain" / "checkpoints").glob("step-*"))
 
 
+def interrupt(stage: Path) -> None:
+    """Make a finished stage one that was killed before its last checkpoint."""
+    manifest = read_json(stage / "manifest.json")
+    kept = ("identity", "inputs", "config", "config_hash", "code_version", "seed", "started")
+    write_json(stage / "started.json", {**{name: manifest[name] for name in kept}, "seconds_before": 0.0})
+    (stage / "manifest.json").unlink()
+    shutil.rmtree(newest(stage.parent))
+
+
 def test_a_sweep_is_trained_once_and_continues_where_it_was(words: tuple[str, ...], call: Call) -> None:
     outcome = call(run, *words)
     assert outcome.code == 0, outcome.err
@@ -118,33 +128,28 @@ def test_a_sweep_is_trained_once_and_continues_where_it_was(words: tuple[str, ..
     for name in ("sweep.svg", "sweep.png"):
         assert (folder / name).stat().st_size > 1000
     assert "best size" in outcome.out
-    checkpoints = {}
+    runs = {one["value"]: folder / one["folder"] for one in results["runs"]}
+    written = {}
     for one in results["runs"]:
-        manifest = read_json(folder / one["folder"] / "pretrain" / "manifest.json")
-        assert manifest["metrics"]["parameters"] == one["parameters"]
-        assert manifest["metrics"]["tokens"] == one["tokens"]
-        assert manifest["metrics"]["steps"] == one["steps"]
-        checkpoint = newest(folder / one["folder"])
-        weights = checkpoint / "model.safetensors"
-        checkpoints[one["value"]] = (weights.read_bytes(), weights.stat().st_mtime_ns)
-        size = weights.stat().st_size + (checkpoint / "optimizer.safetensors").stat().st_size
-        sizes = parameters(load(str(folder / one["folder"] / "recipe.toml")).model, 512)
+        manifest = read_json(runs[one["value"]] / "pretrain" / "manifest.json")
+        assert [manifest["metrics"][name] for name in ("parameters", "tokens", "steps")] == [
+            one[name] for name in ("parameters", "tokens", "steps")
+        ]
+        weights = newest(runs[one["value"]]) / "model.safetensors"
+        written[one["value"]] = weights.stat().st_mtime_ns
+        size = weights.stat().st_size + weights.with_name("optimizer.safetensors").stat().st_size
+        sizes = parameters(load(str(runs[one["value"]] / "recipe.toml")).model, 512)
         # The plan's size of a checkpoint; names, shapes and counters come on top, which are much here.
         assert checkpoint_bytes(sizes, muon=True) <= size <= 1.2 * checkpoint_bytes(sizes, muon=True)
-    # Corpus and tokenizer were made once, and are one file on file systems that know that.
-    made, used = out / "tokenizer" / "tokenizer.json", folder / "32" / "tokenizer" / "tokenizer.json"
+    made, used = (each / "tokenizer" / "tokenizer.json" for each in (out, runs["32"]))
     assert made.read_bytes() == used.read_bytes()
 
-    # One is interrupted at its end: its checkpoint is there, the manifest is not yet, the record of the start still is.
-    manifest = read_json(folder / "64" / "pretrain" / "manifest.json")
-    (folder / "64" / "pretrain" / "manifest.json").unlink()
-    record = read_json(folder / "32" / "pretrain" / "manifest.json")
+    interrupt(runs["64"] / "pretrain")
     again = call(run, *words, "--json")
     assert again.code == 0, again.err
-    assert read_json(folder / "32" / "pretrain" / "manifest.json") == record
     assert again.err.count("✓ pretrain: up to date") == 2
+    assert again.err.count("▶ pretrain: continues where it was interrupted") == 1
     found = json.loads(again.out)
     assert [one["bits_per_byte"] for one in found["runs"]] == [one["bits_per_byte"] for one in results["runs"]]
     for value in ("32", "128"):
-        checkpoint = newest(folder / value)
-        assert (checkpoint / "model.safetensors").stat().st_mtime_ns == checkpoints[value][1]
+        assert (newest(runs[value]) / "model.safetensors").stat().st_mtime_ns == written[value]
