@@ -125,10 +125,9 @@ class Task:
         steps, seconds = 1, self.settings.seconds
         train(steps)
         if seconds:
-            train(2)
             started = time.perf_counter()
-            train(2)
-            steps = max(2, round(2 * seconds / (time.perf_counter() - started)))
+            train(1)
+            steps = max(1, round(seconds / (time.perf_counter() - started)))
         case = Case(steps * self.rows * self.time, lambda: lambda: train(steps))
         return Prepared(answer, {str(self): case}, {"dtype": str(self.dtype), "rows": self.rows, "context": self.time})
 

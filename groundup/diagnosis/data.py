@@ -29,8 +29,9 @@ REPEATED, CONTAMINATED, CONTAMINATED_FAILURE = 0.2, 0.1, 0.3
 SEARCHED = 256_000_000
 #: A model has not learnt the end if it gives it less than this part of its frequency, after having seen so many.
 END_PART, ENDS_SEEN, ENDS_ASKED = 0.1, 100, 24
-#: Correlation of the losses of two epochs from which their order counts as the same.
-SAME_ORDER = 0.5
+#: Correlation of the losses of two epochs from which their order counts as the same, in itself and in deviations of
+#: that of independent losses.
+SAME_ORDER, DEVIATIONS = 0.5, 4.0
 
 _WORD = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Khmer}\p{Lao}]|[\p{L}\p{N}\p{M}]+")
 
@@ -179,16 +180,16 @@ def check_epochs(stage: Stage) -> Iterator[Finding]:
     _, tokens = stage.series("tokens")
     if split is None or len(loss) < 16 or len(tokens) != len(loss):
         return
-    a_step = tokens[-1] / max(1, len(tokens))
-    found = [(abs(correlation), correlation, lag) for lag in _lags(len(split), a_step, len(loss))
-             for correlation in [_correlation(loss, lag)]]  # fmt: skip
-    if not found:
+    late = loss[len(loss) // 3 :]  # earlier, the fall of the loss hides how batches differ
+    correlations = {lag: _correlation(late, lag) for lag in _lags(len(split), tokens[-1] / len(tokens), len(late))}
+    if not correlations:
         return
-    _, correlation, lag = max(found)
-    if correlation > SAME_ORDER and correlation > 5 / np.sqrt(len(loss) - lag):
+    lag = max(correlations, key=lambda each: correlations[each])
+    correlation, compared = correlations[lag], len(late) - lag
+    if correlation > SAME_ORDER and correlation > DEVIATIONS / np.sqrt(compared):
         evidence = (
             f"the losses of steps {lag} apart, one epoch, go up and down together: correlation {correlation:.2f} over "
-            f"{len(loss) - lag} steps"
+            f"{compared} steps"
         )
         remedy = "draw a new order in every epoch, from the seed and the number of the epoch (dataloader)"
         what, where = "every epoch has the same order", stage.steps(steps[0], steps[-1])

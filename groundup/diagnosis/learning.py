@@ -13,8 +13,8 @@ from groundup.diagnosis.finding import Finding, worse
 from groundup.diagnosis.probes import PROBE_STEPS, RateProbe, gradients_by_block, windows
 from groundup.diagnosis.records import VALIDATIONS, Ids, Numbers, Stage
 
-#: Steps without a usable number: so many at the end, or this share of all, is a failure; fewer a warning.
-PATIENCE, SHARE = 5, 0.05
+#: Steps without a usable number are a failure if they are this share of all, or the last one; else a warning.
+SHARE = 0.05
 #: Share of GRPO's steps that may be empty.
 GRPO_EMPTY = 0.5
 #: Fewer logged steps than these say nothing about a trend.
@@ -53,6 +53,8 @@ def check_numbers(stage: Stage) -> Iterator[Finding]:
     if len(empty) > usual * steps:
         evidence = f"{len(empty)} of {steps} steps had no target to learn"
         remedy = "look at the conversations or documents of these steps: everything in them is masked"
+        if usual:
+            remedy = "all answers to a problem were right, or all wrong: raise --grpo.temperature or --grpo.group"
         where = stage.steps(min(empty), max(empty))
         severity = worse(len(empty) > SHARE * steps)
         yield Finding(
@@ -61,11 +63,10 @@ def check_numbers(stage: Stage) -> Iterator[Finding]:
 
 
 def _not_finite(stage: Stage, broken: list[int], steps: int, why: dict[int, str]) -> Finding:
-    last = stage.last_step
-    at_end = sum(step in broken for step in range(last - PATIENCE + 1, last + 1)) == min(PATIENCE, last)
+    at_end = broken[-1] == stage.last_step
     severity = worse(at_end or len(broken) > SHARE * steps)
     said = f"; the first was skipped because {why[broken[0]]}" if broken[0] in why else ""
-    evidence = f"{len(broken)} of {steps} steps were skipped" + (", the last ones among them" if at_end else "") + said
+    evidence = f"{len(broken)} of {steps} steps were skipped" + (", the last one among them" if at_end else "") + said
     _, norms = stage.series("gradient_norm")
     if len(norms):
         evidence += f"; gradient norm before: {norms[-1]:.3g}"

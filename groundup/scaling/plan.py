@@ -138,7 +138,7 @@ def plan(asked: Asked, options: PlanOptions) -> dict[str, dict[str, Any]]:
     training = Training(
         pretrain.rows,
         int(options.tokens) or (0 if alone else own_tokens),
-        pretrain.optimizer.matrix_rate > 0,
+        pretrain.optimizer.rule != "adamw",
         _element(pretrain, options),
         pretrain.average > 0,
     )
@@ -200,7 +200,7 @@ def _disk(recipe: Recipe, vocab_size: int, training: Training, stages: Sequence[
         tokens = min(tokens, sum(path.stat().st_size for path in find_files(recipe.corpus.path)))
     found = {"tokens_at_most": tokens * (2 if vocab_size <= 2**16 else 4)}
     for name, stage in zip(("pretrain", "sft", "dpo", "grpo"), stages, strict=False):
-        each = checkpoint_bytes(sizes, muon=stage.optimizer.matrix_rate > 0, averaged=stage.average > 0)
+        each = checkpoint_bytes(sizes, muon=stage.optimizer.rule != "adamw", averaged=stage.average > 0)
         rule = stage.checkpoints
         kept = rule.last + rule.best + (stage.steps // rule.every if rule.every else 0)
         found[f"checkpoints_{name}"] = each * (kept + 1)

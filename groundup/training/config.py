@@ -95,6 +95,8 @@ class TrainingConfig:
     """Steps between checkpoints; a killed run loses at most these."""
     prefetch: int = 2
     """Steps' batches that are made ready in the background; 0: none."""
+    workers: int = 1
+    """Threads that make them; more than one help where batches are planned, as those of pretraining are."""
     average: float = 0.0
     """Decay of a running mean of the weights, kept beside them (EMA); hooks and later stages use it; 0: none."""
     stop_after: int = 0
@@ -109,7 +111,7 @@ class TrainingConfig:
     watch: WatchConfig = field(default_factory=WatchConfig)
 
     def __post_init__(self) -> None:
-        at_least(1, self, "", "steps", "accumulation", "save_every")
+        at_least(1, self, "", "steps", "accumulation", "save_every", "workers")
         at_least(0, self, "", "prefetch", "stop_after")
         if self.clip <= 0:
             raise UsageError(f"clip is {self.clip}; it must be greater than 0")

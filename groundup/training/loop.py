@@ -141,7 +141,7 @@ def train(
     """
     with ExitStack() as stack:
         if config.prefetch:
-            source = stack.enter_context(Prefetch(source, config.prefetch * config.accumulation))
+            source = stack.enter_context(Prefetch(source, config.prefetch * config.accumulation, config.workers))
         return _Loop(model, objective, source, config, tokenizer, folder, name, hooks, seed).run()
 
 

@@ -86,7 +86,7 @@ def test_nor_have_other_ways_to_train(plan: Any, make_run: Make, wrong: Wrong, t
 def test_nor_has_a_run_of_several_epochs(
     plan: Any, texts: Callable[..., Any], make_run: Make, wrong: Wrong, tmp_path: Path
 ) -> None:
-    assert wrong(make_run(tmp_path / "run", plan.but(train=texts(1, 50), steps=72, validate_every=72))) == []
+    assert wrong(make_run(tmp_path / "run", plan.but(train=texts(1, 50), steps=84, validate_every=84))) == []
 
 
 def test_nor_has_one_that_has_only_begun(plan: Any, make_run: Make, wrong: Wrong, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_epochs_in_the_same_order(plan: Any, texts: Callable[..., Any], first: C
         kept.append(batch)
         return Batch(kept[number % epoch].tensors, batch.weight)
 
-    assert first(plan.but(train=train, change=same, steps=72, validate_every=72)).name == "same-order"
+    assert first(plan.but(train=train, change=same, steps=84, validate_every=84)).name == "same-order"
 
 
 def test_documents_without_an_end(plan: Any, first: Callable[[Any], Finding]) -> None:

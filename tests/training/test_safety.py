@@ -345,6 +345,7 @@ def test_a_precision_that_the_device_lacks_is_refused(tmp_path: Path, fit: Fit, 
     kills=st.lists(st.integers(0, 23), min_size=1, max_size=3),
     accumulation=st.sampled_from([1, 2]),
     prefetch=st.sampled_from([0, 1, 3]),
+    workers=st.sampled_from([1, 3]),
     average=st.sampled_from([0.0, 0.9]),
     background=st.booleans(),
     save_every=st.integers(1, 6),
@@ -356,6 +357,7 @@ def test_killed_whenever_it_ends_the_same(
     kills: list[int],
     accumulation: int,
     prefetch: int,
+    workers: int,
     average: float,
     background: bool,
     save_every: int,
@@ -365,7 +367,12 @@ def test_killed_whenever_it_ends_the_same(
     checkpoints = CheckpointConfig(background=background)
     fit(folder / "whole", numbered(), **options, prefetch=0)
     for at in kills:
-        parts: dict[str, Any] = {"prefetch": prefetch, "checkpoints": checkpoints, "objective": killing(next_token, at)}
+        parts: dict[str, Any] = {
+            "prefetch": prefetch,
+            "workers": workers,
+            "checkpoints": checkpoints,
+            "objective": killing(next_token, at),
+        }
         with suppress(Killed):
             fit(folder / "killed", numbered(), **options, **parts)
     fit(folder / "killed", numbered(), **options, prefetch=prefetch, checkpoints=checkpoints)
