@@ -22,8 +22,8 @@ from groundup.optim import OptimizerConfig, build_optimizers
 
 #: Floating-point operations that one probe may cost: seconds on a laptop.
 BUDGET = 3e11
-#: Rows in one forward pass, and windows of a probe at most.
-ROWS, MOST_WINDOWS = 16, 512
+#: Logits in one forward pass (64 MB), and windows of a probe at most.
+LOGITS, MOST_WINDOWS = 1 << 24, 512
 #: Steps of the probe of learning rates, and the tokens of each at most.
 PROBE_STEPS, PROBE_TOKENS = 16, 2048
 #: The farthest that the probe goes from the recipe's rates, as powers of ten.
@@ -61,7 +61,7 @@ def losses(model: Transformer, ids: Tensor, ahead: int = 1, mark: int | None = N
         mark: the document token, where no document sees another; None: a row sees all that stands before.
     """
     found = []
-    for part in ids.split(ROWS):
+    for part in ids.split(max(1, LOGITS // (ids.shape[1] * model.vocab_size))):
         inputs, targets = part[:, :-1], part[:, ahead : ahead + part.shape[1] - 1]
         logits = model(inputs, **({} if mark is None else document_places(inputs, mark)))
         each = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")

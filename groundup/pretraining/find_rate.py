@@ -28,8 +28,9 @@ SMOOTHING = 0.02
 #: before it can.
 RECENT, LEARNED = 5, 0.02
 #: The proposal is this part of the smallest rate from which on the loss hardly falls any more: of all that it falls,
-#: only this share. (The lowest loss itself lies anywhere on a flat bottom.)
-PART, HARDLY = 0.5, 0.02
+#: only this share. (The lowest loss itself lies anywhere on a flat bottom; and too large a rate costs more than too
+#: small a one.)
+PART, HARDLY = 1 / 3, 0.02
 #: The fewest steps whose curve says anything.
 FEWEST = 20
 

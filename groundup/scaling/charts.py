@@ -41,7 +41,7 @@ def draw_rates(curve: RateCurve, rates: Mapping[str, float], folder: Path) -> li
             f"Learning rate: {curve.proposal:.3g} times the recipe's is proposed",
             f"That is {told}. One training in which the rate grows at every step: dots are its losses, the line is "
             "smoothed. To the left the rate is too small to learn much; from the edge of the bottom on a larger one "
-            "gains nothing more, or destroys what was learned. The proposal is half the rate at the edge.",
+            "gains nothing more, or destroys what was learned. The proposal is a third of the rate at the edge.",
         )
         axes.plot(curve.factors, curve.losses, ".", color=LIGHT, markersize=2.5)
         axes.plot(curve.factors, curve.smoothed, color=INK)

@@ -42,8 +42,8 @@ touched; the curve is shown, and drawn in DIR/pretrain-rates.
   --json         print what rates.json holds
   --key value    any key of a recipe; `groundup run --help` explains them
 
-The proposal is half the rate from which on the loss falls no further. It is the right order of magnitude, no more: a
-long training wants a smaller rate than a short one, and what the schedule and the weight decay do is not seen.
+The proposal is a third of the rate from which on the loss falls no further. It is the right order of magnitude, no
+more: a long training wants a smaller rate than a short one, and what the schedule and the weight decay do is not seen.
 Compare a few rates around it with --sweep matrix-rate=… before a long training."""
 
 #: The recipe when none is named, and the folder in the run directory.

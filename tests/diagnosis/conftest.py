@@ -144,8 +144,10 @@ def carried_out(run: Path, plan: Plan) -> Path:
         return {"validation_bits_per_byte": bits.per_byte}
 
     def sample(step: int, model: Transformer) -> dict[str, float]:
+        if step == 0:
+            return {}
         prompts = [[mark, *tokenizer.encode(text)] for text in ("The cat", "Every")]
-        sampling = Sampling(temperature=plan.temperature, max_tokens=60)
+        sampling = Sampling(temperature=plan.temperature, max_tokens=40)
         completions = Engine(model, frozenset({mark})).generate(prompts, sampling)
         texts = [tokenizer.decode(completion.ids) for completion in completions]
         write_jsonl(folder / "samples.jsonl", [{"step": step, "prompt": "", "text": text} for text in texts])
