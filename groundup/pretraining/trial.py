@@ -6,15 +6,12 @@ its precision, accumulation, clipping and optimizers.
 
 import torch
 
-from groundup.core.device import choose_device, choose_numerics
 from groundup.dataloader import Source
 from groundup.model import Transformer
 from groundup.objectives import next_token
-from groundup.optim import build_optimizers
 from groundup.training import TrainingConfig
-from groundup.training.loop import freeze
-from groundup.training.step import FIRST_SCALE, LossScale, Measured, Stepper
-from groundup.training.working import Working
+from groundup.training.prepare import prepare
+from groundup.training.step import Measured
 
 
 class Trial:
@@ -25,17 +22,8 @@ class Trial:
     """
 
     def __init__(self, model: Transformer, source: Source, config: TrainingConfig, seed: int) -> None:
-        self.device = choose_device(config.device)
-        numerics = choose_numerics(config.precision, self.device)
-        freeze(model, config.freeze)
-        model.to(torch.device("cpu") if config.memory.offload else self.device).train()
-        self.optimizers = build_optimizers(model, config.optimizer, numerics.dtype)
-        compiled = config.compile == "on" or (config.compile == "auto" and self.device.type == "cuda")
-        self.working = Working(model, self.device, numerics, config.memory.recompute, compiled)
-        scale = LossScale(FIRST_SCALE) if numerics.scaled else None
-        self.stepper = Stepper(
-            self.working, next_token, numerics, self.device, config.clip, seed, config.memory.fit, scale=scale
-        )
+        self.stepper, self.optimizers = prepare(model, next_token, config, seed)
+        self.working, self.device = self.stepper.working, self.stepper.device
         self.accumulation = config.accumulation
         self.batches = iter(source)
         self.steps = 0

@@ -5,7 +5,6 @@ Enters: a model, an objective, a source of batches. Leaves: checkpoints, ``metri
 bit for bit.
 """
 
-import fnmatch
 import json
 import math
 import time
@@ -20,15 +19,14 @@ import psutil
 import torch
 
 from groundup.core.config import to_json
-from groundup.core.device import Numerics, choose_device, choose_numerics
-from groundup.core.errors import TrainingError, UsageError
+from groundup.core.device import Numerics
+from groundup.core.errors import TrainingError
 from groundup.core.files import storage_errors, write_text
 from groundup.core.progress import Progress, say
 from groundup.dataloader import Batch, Source
 from groundup.dataloader.prefetch import Prefetch
 from groundup.model import Transformer
 from groundup.objectives import Objective
-from groundup.optim import build_optimizers
 from groundup.planning.activations import MicroBatch, activation_bytes
 from groundup.tokenizer import BytePairTokenizer
 from groundup.training.average import Average
@@ -43,12 +41,12 @@ from groundup.training.checkpoint import (
 from groundup.training.config import TrainingConfig
 from groundup.training.guard import WINDOW, is_spike
 from groundup.training.interruption import Interrupted, Interruption
+from groundup.training.prepare import prepare
 from groundup.training.saving import Saver
 from groundup.training.sinks import Sinks
-from groundup.training.step import FIRST_SCALE, LossScale, Measured, Stepper
+from groundup.training.step import LossScale, Measured
 from groundup.training.throughput import Throughput, note
 from groundup.training.watch import Watch
-from groundup.training.working import Working
 
 #: Of the memory that is free when training begins, what activations may fill.
 FILL = 0.8
@@ -162,29 +160,17 @@ class _Loop:
     ) -> None:
         self.model, self.source, self.config, self.tokenizer = model, source, config, tokenizer
         self.folder, self.name, self.hooks = folder, name, hooks
-        device = choose_device(config.device)
-        numerics = choose_numerics(config.precision, device)
-        if device.type == "cuda":
-            torch.set_float32_matmul_precision("high" if numerics.tf32 else "highest")
-        freeze(model, config.freeze)
-        model.to(torch.device("cpu") if config.memory.offload else device).train()
-        self.optimizers = build_optimizers(model, config.optimizer, numerics.dtype)
+        self.stepper, self.optimizers = prepare(model, objective, config, seed)
+        self.working, self.numerics, self.device = self.stepper.working, self.stepper.numerics, self.stepper.device
         self.average = Average(model, config.average) if config.average else None
-        compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
-        self.working = Working(model, device, numerics, config.memory.recompute, compiled)
-        scale = LossScale(FIRST_SCALE) if numerics.scaled else None
-        self.stepper = Stepper(
-            self.working, objective, numerics, device, config.clip, seed, config.memory.fit, scale=scale
-        )
         self.saver = Saver(folder / "checkpoints", config.checkpoints)
         self.state = _State()
         self.watch = Watch(self.working, config.watch.every)
-        self.throughput = Throughput(model.config, model.vocab_size, device, numerics.dtype)
+        self.throughput = Throughput(model.config, model.vocab_size, self.device, self.numerics.dtype)
         title = f"{folder.absolute().parent.name}/{name}"
         self.sinks = Sinks(config.watch, folder, title, to_json(config), lost=self._lost)
         self.failures = 0
         self.scores: dict[int, float] = {}  # validations by step
-        self.numerics, self.device = numerics, device
 
     def run(self) -> TrainingResult:
         """Train to the end."""
@@ -475,22 +461,6 @@ class _Loop:
         with storage_errors(path), path.open("a", encoding="utf-8", newline="\n") as lines:
             lines.write(json.dumps(record) + "\n")
         self.sinks.event(at, event, why)
-
-
-def freeze(model: Transformer, patterns: Sequence[str]) -> None:
-    """Exclude the parameters whose names match a pattern from training.
-
-    Raises:
-        UsageError: a pattern matches none, or nothing is left to train.
-    """
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise UsageError(f"freeze {pattern!r} matches no parameter; names are like {names[0]}, {names[-1]}")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UsageError("freeze leaves nothing to train; give fewer patterns")
 
 
 def _free_memory(device: torch.device) -> int:

@@ -1,0 +1,53 @@
+"""A model and how it is to be trained → what takes its steps: on which device, in which precision, by which rules."""
+
+import fnmatch
+from collections.abc import Sequence
+
+import torch
+
+from groundup.core.device import choose_device, choose_numerics
+from groundup.core.errors import UsageError
+from groundup.model import Transformer
+from groundup.objectives import Objective
+from groundup.optim import build_optimizers
+from groundup.training.config import TrainingConfig
+from groundup.training.step import FIRST_SCALE, LossScale, Stepper
+from groundup.training.working import Working
+
+
+def prepare(
+    model: Transformer, objective: Objective, config: TrainingConfig, seed: int
+) -> tuple[Stepper, list[torch.optim.Optimizer]]:
+    """Bring ``model`` to its device; what computes its gradients, and what updates it.
+
+    Raises:
+        UsageError: the device cannot compute as the configuration says, or nothing is left to train.
+    """
+    device = choose_device(config.device)
+    numerics = choose_numerics(config.precision, device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if numerics.tf32 else "highest")
+    freeze(model, config.freeze)
+    model.to(torch.device("cpu") if config.memory.offload else device).train()
+    optimizers = build_optimizers(model, config.optimizer, numerics.dtype)
+    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+    working = Working(model, device, numerics, config.memory.recompute, compiled)
+    scale = LossScale(FIRST_SCALE) if numerics.scaled else None
+    stepper = Stepper(working, objective, numerics, device, config.clip, seed, config.memory.fit, scale=scale)
+    return stepper, optimizers
+
+
+def freeze(model: Transformer, patterns: Sequence[str]) -> None:
+    """Exclude the parameters whose names match a pattern from training.
+
+    Raises:
+        UsageError: a pattern matches none, or nothing is left to train.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise UsageError(f"freeze {pattern!r} matches no parameter; names are like {names[0]}, {names[-1]}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError("freeze leaves nothing to train; give fewer patterns")
