@@ -184,7 +184,7 @@ def check_parity(device: torch.device) -> Iterator[Finding]:
     worst = max(errors, key=lambda name: errors[name])
     difference = abs(loss - expected_loss) / expected_loss
     evidence = (
-        f"against float64 the loss is off by {difference:.0e} of itself, the gradient by {errors[worst]:.0e} at most "
+        f"against float64 the loss is off by {difference:.1g} of itself, the gradient by {errors[worst]:.1g} at most "
         f"({worst})"
     )
     numbers = {"loss_error": difference, "gradient_error": errors[worst]}

@@ -64,7 +64,7 @@ OLD = {
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "GPT-2's way": {**OLD, "kv_heads": 2, "init": "depth-scaled"},
-    "deep": {"layers": 6, "width": 24},
+    "deep": {"layers": 5, "width": 16},
     "smeared keys": {"key_smear": True, "layers": 1},
 }
 
