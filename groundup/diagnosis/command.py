@@ -9,6 +9,7 @@ from pathlib import Path
 
 from groundup.core.config import parse
 from groundup.core.errors import UsageError
+from groundup.core.files import write_json
 from groundup.diagnosis.bands import record
 from groundup.diagnosis.finding import SEVERITIES, Finding
 from groundup.diagnosis.machine import examine_machine
@@ -18,6 +19,8 @@ MARKS = {"failure": "✗", "warning": "!", "ok": "✓"}
 #: Columns of the report: those of the terminal, but a text that is too wide is hard to read.
 WIDEST, NARROWEST = 100, 30
 PROGRAM = "groundup doctor [DIR]"
+#: Where the findings of a run are kept in its directory.
+NAME = "doctor.json"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def run(words: list[str]) -> int:
     if options.machine:
         sections["this machine"] = by_severity(examine_machine(place or Path.cwd()))
     findings = [finding for found in sections.values() for finding in found]
+    if place is not None and (place / "recipe.toml").is_file():  # the page of `groundup status` shows them
+        write_json(place / NAME, [finding.to_json() for finding in sections[str(place)]])
     if options.json:
         print(json.dumps([finding.to_json() for finding in findings], ensure_ascii=False, allow_nan=False))
     else:

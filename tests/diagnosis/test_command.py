@@ -85,3 +85,9 @@ def test_wrong_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         command.run(["--help"])
     assert "groundup doctor" in capsys.readouterr().out
+
+
+def test_the_findings_of_a_run_are_kept_for_its_page(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.run([str(healthy), "--no-machine", "--json"])
+    kept = json.loads((healthy / "doctor.json").read_text(encoding="utf-8"))
+    assert kept == json.loads(capsys.readouterr().out)
