@@ -15,7 +15,7 @@ PHRASE, LOOPING = 3, 0.5
 CHARACTERS = 10
 #: Share of the samples, relative to that of the corpus, that words of the corpus make up: below it they are gibberish;
 #: and the bits per byte from which on a model writes mostly real words.
-KNOWN, BITS = 0.25, 2.2
+KNOWN, BITS = 0.25, 1.5
 #: Characters of all samples together from which on their words are judged.
 LEAST_CHARACTERS = 50
 #: Share of answers that end by themselves below which the end was not learnt.
