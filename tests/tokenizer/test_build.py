@@ -139,3 +139,14 @@ def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
 def test_an_impossible_configuration_is_refused(setting: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(setting))):
         TokenizerConfig(**setting)
+
+
+def test_a_run_goes_on_with_the_tokenizer_of_another(corpus: Path, tmp_path: Path) -> None:
+    build(TokenizerConfig(300), corpus, tmp_path / "run" / "tokenizer", seed=1)
+    first = load(tmp_path / "run" / "tokenizer")
+    for start in (tmp_path / "run", tmp_path / "run" / "tokenizer", tmp_path / "run" / "tokenizer" / "tokenizer.json"):
+        metrics = build(TokenizerConfig(400, start=start), corpus, tmp_path / "other", seed=2)
+        assert load(tmp_path / "other").fingerprint == first.fingerprint
+        assert metrics["vocab_size"] == 300
+    with pytest.raises(UsageError, match="no file of a tokenizer"):
+        build(TokenizerConfig(400, start=corpus), corpus, tmp_path / "none", seed=2)
