@@ -159,24 +159,16 @@ def _dispatch(words: list[str]) -> int:
 def _run(words: list[str], only: str | None = None) -> int:
     from groundup.core.run import execute
     from groundup.pipeline import STAGES
-    from groundup.recipes import load
+    from groundup.scaling.words import DEFAULT, asked_of, run_directory, take_option
 
-    given_out, words = _take_option(words, "--out")
-    name, options = _positional(words, "quickstart")
-    out = Path(given_out or Path("runs") / Path(name).stem)
-    recipe = _with_options(load(name), options, f"groundup {only or 'run'} {name}")
+    given_out, words = take_option(words, "--out")
+    asked = asked_of(words)
+    recipe = asked.over(asked.base(), f"groundup {only or 'run'} {asked.name or DEFAULT}")
+    out = run_directory(Path(given_out) if given_out else None, asked)
     execute(STAGES, recipe, recipe.seed, out, only)
     if only is None:
         _summary(out)
     return 0
-
-
-def _with_options(recipe: Any, options: list[str], program: str) -> Any:
-    """The recipe as the command line changes it: first the preset of its model, then every other key."""
-    from groundup.recipes import with_options, with_preset
-
-    preset, options = _take_option(options, "--model.preset")
-    return with_options(with_preset(recipe, preset) if preset else recipe, options, program)
 
 
 def _one_stage(name: str) -> Callable[[list[str]], int]:
@@ -349,22 +341,6 @@ def _positional(words: list[str], default: str | None) -> tuple[Any, list[str]]:
     if words and not words[0].startswith("-"):
         return words[0], words[1:]
     return default, words
-
-
-def _take_option(words: list[str], name: str) -> tuple[str | None, list[str]]:
-    """Take every ``name value`` or ``name=value`` out of the words; the last one counts."""
-    value, rest, waiting = None, list[str](), list(words)
-    while waiting:
-        word = waiting.pop(0)
-        if word.startswith(f"{name}="):
-            value = word.split("=", 1)[1]
-        elif word != name:
-            rest.append(word)
-        elif waiting and not waiting[0].startswith("--"):
-            value = waiting.pop(0)
-        else:
-            raise UsageError(f"{name} needs a value")
-    return value, rest
 
 
 def _asks_help(words: list[str], help_text: str) -> bool:

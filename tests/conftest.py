@@ -1,5 +1,6 @@
 """What many folders of tests share: a tiny corpus, one finished tiny run, and ways to call the command line."""
 
+import importlib.metadata
 import os
 import random
 import shutil
@@ -43,6 +44,19 @@ def verse(seed: int, lines: int = 120) -> str:
         " ".join([*rng.sample(COMMON_WORDS, 2), *rng.choices(syllables, k=2)]).capitalize() + "," for _ in range(lines)
     ]
     return "\n".join(line + ("\n" if number % 8 == 7 else "") for number, line in enumerate(written))
+
+
+@pytest.fixture
+def pip_installed() -> None:
+    """Skips where pip is not installed.
+
+    Only its metadata is looked at: looking for the module (``find_spec``, ``importorskip``) makes setuptools give up
+    its ``distutils`` for the rest of the process, and every later ``torch.compile`` in it fails.
+    """
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("pip is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,6 @@ Activations are what PyTorch keeps for the backward pass on a CPU, where operati
 accelerators keep less."""
 
 #: The recipe when none is named.
-DEFAULT = "quickstart"
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,7 @@ def plan(asked: Asked, options: PlanOptions) -> dict[str, dict[str, Any]]:
     """
     alone = preset(asked.preset) if asked.name is None and asked.preset else None
     base = (
-        Recipe(tokenizer=TokenizerConfig(alone.vocab_size), pretrain=PretrainConfig(rows=1))
-        if alone
-        else asked.base(DEFAULT)
+        Recipe(tokenizer=TokenizerConfig(alone.vocab_size), pretrain=PretrainConfig(rows=1)) if alone else asked.base()
     )
     recipe = asked.over(base, "groundup plan")
     vocab_size, config, pretrain = recipe.tokenizer.vocab_size, recipe.model, recipe.pretrain

@@ -47,7 +47,7 @@ more: a long training wants a smaller rate than a short one, and what the schedu
 Compare a few rates around it with --sweep matrix-rate=… before a long training."""
 
 #: The recipe when none is named, and the folder in the run directory.
-DEFAULT, FOLDER = "quickstart", "pretrain-rates"
+FOLDER = "pretrain-rates"
 #: Letters of the drawing on the terminal.
 NARROWEST, WIDEST, HEIGHT = 24, 100, 12
 
@@ -85,8 +85,8 @@ def run(words: list[str]) -> int:
         return 0
     own, asked = split(words, RateOptions)
     options = parse(RateOptions, RateOptions(), own, "groundup pretrain --find-lr", "command line")
-    recipe = asked.over(asked.base(DEFAULT), "groundup pretrain")
-    out = run_directory(options.out, asked, DEFAULT)
+    recipe = asked.over(asked.base(), "groundup pretrain")
+    out = run_directory(options.out, asked)
     for stage in ("corpus", "tokenizer"):
         execute(STAGES, recipe, recipe.seed, out, only=stage)
     found = search(recipe, out, options)

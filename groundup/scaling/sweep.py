@@ -45,7 +45,6 @@ of a parabola, from three sizes on; its uncertainty from four on), over several 
 with tokens in proportion to the parameters how the loss falls with the operations (from four sizes on)."""
 
 #: The recipe when none is named.
-DEFAULT = "quickstart"
 #: Sections that pretraining depends on, and where a key is looked for that names none.
 SECTIONS = ("seed", "corpus.", "tokenizer.", "model.", "pretrain.")
 SHORT = ("", "model.", "pretrain.", "pretrain.optimizer.", "pretrain.schedule.")
@@ -131,9 +130,9 @@ def run(words: list[str]) -> int:
     own, asked = split(words, SweepOptions)
     options = parse(SweepOptions, SweepOptions(), own, "groundup pretrain --sweep", "command line")
     key, values = key_and_values(options.sweep)
-    base = asked.over(asked.base(DEFAULT), "groundup pretrain")
+    base = asked.over(asked.base(), "groundup pretrain")
     variants = plan(asked, base, key, values, options)
-    out = run_directory(options.out, asked, DEFAULT)
+    out = run_directory(options.out, asked)
     folder = out / f"sweep-{key.rpartition('.')[2]}"
     shared = share(base, variants, out)
     results = []
@@ -186,7 +185,7 @@ def plan(asked: Asked, base: Recipe, key: str, values: Sequence[str], options: S
     Raises:
         UsageError: a value is wrong, or leaves too few steps.
     """
-    recipes = {value: asked.over(asked.base(DEFAULT), "groundup pretrain", f"--{key}={value}") for value in values}
+    recipes = {value: asked.over(asked.base(), "groundup pretrain", f"--{key}={value}") for value in values}
     sizes = {parameters(recipe.model, _vocabulary(recipe)).total for recipe in recipes.values()}
     sized = key.startswith("model.") and len(sizes) == len(values)
     budgets: Sequence[float | None] = options.budgets or (None,)
@@ -214,7 +213,7 @@ def _variant(asked: Asked, key: str, value: str, recipe: Recipe, budget: float |
                 "or tokens (--sweep-flops, --sweep-ratio), or smaller steps (--pretrain.rows)"
             )
         options = (f"--{key}={value}", f"--pretrain.steps={steps}")
-        recipe = asked.over(asked.base(DEFAULT), "groundup pretrain", *options)
+        recipe = asked.over(asked.base(), "groundup pretrain", *options)
     tokens = tokens_of(recipe.pretrain, recipe.model.context)
     return Variant(value, budget, recipe, size, tokens, _operations(recipe))
 

@@ -9,6 +9,9 @@ from groundup.core.config import keys_of
 from groundup.core.errors import UsageError
 from groundup.recipes import Recipe, load, with_options, with_preset
 
+#: The recipe that is meant when none is named.
+DEFAULT = "quickstart"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -21,13 +24,13 @@ class Asked:
     options: tuple[str, ...]
     """Every other key, as words."""
 
-    def base(self, default: str) -> Recipe:
-        """The recipe as it is written, or ``default``.
+    def base(self) -> Recipe:
+        """The recipe as it is written; without a name the default one.
 
         Raises:
             UsageError: there is no such recipe.
         """
-        return load(self.name or default)
+        return load(self.name or DEFAULT)
 
     def over(self, base: Recipe, program: str, *more: str) -> Recipe:
         """``base`` with preset and options, and with ``more`` options after them; complete.
@@ -55,18 +58,27 @@ def split(words: Sequence[str], kind: Any) -> tuple[list[str], Asked]:
             own.append(waiting.pop(0))
         elif wants:
             raise UsageError(f"--{key} needs a value")
-    name = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    preset, rest = _take(rest, "--model.preset")
-    return own, Asked(name, preset, tuple(rest))
+    return own, asked_of(rest)
 
 
-def run_directory(out: Path | None, asked: Asked, default: str) -> Path:
+def asked_of(words: Sequence[str]) -> Asked:
+    """The recipe that ``words``, a name or path and keys, ask for."""
+    named = bool(words) and not words[0].startswith("-")
+    preset, options = take_option(words[1:] if named else words, "--model.preset")
+    return Asked(words[0] if named else None, preset, tuple(options))
+
+
+def run_directory(out: Path | None, asked: Asked) -> Path:
     """Where a recipe's run is when nothing else is said."""
-    return out or Path("runs") / Path(asked.name or default).stem
+    return out or Path("runs") / Path(asked.name or DEFAULT).stem
 
 
-def _take(words: list[str], name: str) -> tuple[str | None, list[str]]:
-    """The value of the last ``name value`` or ``name=value``, and the other words."""
+def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of the last ``name value`` or ``name=value``, and the other words.
+
+    Raises:
+        UsageError: ``name`` stands without a value.
+    """
     value, rest, waiting = None, list[str](), list(words)
     while waiting:
         word = waiting.pop(0)

@@ -113,7 +113,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-needs_pip = pytest.mark.skipif("not __import__('importlib.util').util.find_spec('pip')", reason="pip is not installed")
+needs_pip = pytest.mark.usefixtures("pip_installed")
 
 
 @needs_pip

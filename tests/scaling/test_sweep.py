@@ -30,7 +30,7 @@ def planned(*words: str) -> list[Any]:
         for name, value in (word.split("=", 1) for word in own)
     })  # fmt: skip
     key, values = key_and_values(options.sweep)
-    return plan(asked, asked.over(asked.base("smoke"), "test"), key, values, options)
+    return plan(asked, asked.over(asked.base(), "test"), key, values, options)
 
 
 def test_every_size_gets_the_operations_of_the_recipe() -> None:

