@@ -200,11 +200,14 @@ def _plan(words: list[str]) -> int:
 
 def _pretrain(words: list[str]) -> int:
     """The stage, or what is tried before it."""
-    if any(word == "--find-lr" for word in words):
+    finds, sweeps = "--find-lr" in words, any(word.partition("=")[0] == "--sweep" for word in words)
+    if finds and sweeps:
+        raise UsageError("--find-lr and --sweep are two commands; give one of them")
+    if finds:
         from groundup.scaling.rates import run
 
         return run(words)
-    if any(word.partition("=")[0] == "--sweep" for word in words):
+    if sweeps:
         from groundup.scaling.sweep import run
 
         return run(words)

@@ -77,7 +77,7 @@ def from_table(kind: type[Config], default: Config, table: dict[str, Any], where
     sections = sorted({key[:place] for key, _ in keys_of(kind) for place, sign in enumerate(key) if sign == "."})
     for section in _empty_sections(table):
         if section not in sections:
-            raise UsageError(f"{where}: unknown section {section}{_hint(section, sections)}")
+            raise UsageError(f"{where}: unknown section {section}{hint(section, sections)}")
     return parse(kind, default, list(_flatten(table)), "groundup run", where)
 
 
@@ -168,7 +168,7 @@ def _checked(kind: Any, options: Sequence[str], where: str) -> Iterator[str]:
         if not word.startswith("--") or word in HELP_FLAGS:
             yield word
         elif key not in known:
-            raise UsageError(f"{where}: unknown key {key}{_hint(key, known)}")
+            raise UsageError(f"{where}: unknown key {key}{hint(key, known)}")
         elif key not in flags:
             yield word
         else:
@@ -184,7 +184,7 @@ def _negated(key: str) -> str:
     return f"{section}{dot}no-{name}"
 
 
-def _hint(key: str, known: Sequence[str]) -> str:
+def hint(key: str, known: Sequence[str]) -> str:
     """What an unknown key was probably meant to be: in its own section, by its name, or by its whole spelling."""
     section, _, name = key.rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}

@@ -100,7 +100,8 @@ def check_end(stage: Stage) -> Iterator[Finding]:
         return
     planned = stage.setting("steps", default=0)
     at = stage.state.get("step", 0)
-    evidence = f"the log ends at step {stage.last_step} of {planned}, the newest checkpoint is of step {at}{_killed()}"
+    saved = f"the newest checkpoint is of step {at}" if at else "there is no checkpoint, so it starts again"
+    evidence = f"the log ends at step {stage.last_step} of {planned}, {saved}{_killed()}"
     remedy = f"groundup run {stage.run}/recipe.toml --out {stage.run}"
     what = "the stage was interrupted and nobody works on it"
     yield Finding("interrupted", "warning", what, evidence, remedy, stage.steps(stage.last_step, stage.last_step))

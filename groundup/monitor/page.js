@@ -32,7 +32,7 @@ const NOT_DRAWN = new Set(["tokens", "seconds", "step", "skipped", ...STEP_PARTS
 const FLAGS = {
   skipped: ["×", "--grey"], spike: ["!", "--bad"], rewound: ["↶", "--bad"], split: ["½", "--warn"],
   resumed: ["▸", "--accent"], stopped_early: ["■", "--warn"], terminated: ["■", "--warn"],
-  saved_late: ["…", "--grey"], sink_lost: ["–", "--grey"],
+  sink_lost: ["–", "--grey"],
 };
 
 // What the reader has chosen survives the page's loading itself again.

@@ -5,7 +5,6 @@ Enters: a recipe, a key and its values. Leaves in ``OUT/sweep-KEY/`` a run direc
 same amount of computation, or tokens in proportion to its parameters, and the law that follows is fitted.
 """
 
-import difflib
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.core.config import HELP_FLAGS, keys_of, parse
+from groundup.core.config import HELP_FLAGS, hint, keys_of, parse
 from groundup.core.errors import UsageError
 from groundup.core.files import atomic_folder, read_jsonl, write_json
 from groundup.core.progress import quantity, say
@@ -165,8 +164,7 @@ def key_and_values(swept: str) -> tuple[str, list[str]]:
     known = dict(keys_of(Recipe))
     key = next((prefix + short for prefix in SHORT if prefix + short in known), None)
     if key is None:
-        close = difflib.get_close_matches(short, [*known, *(name.rpartition(".")[2] for name in known)], n=1)
-        raise UsageError(f"--sweep: unknown key {short}" + (f"; did you mean {close[0]}?" if close else ""))
+        raise UsageError(f"--sweep: unknown key {short}{hint(short, list(known))}")
     if not key.startswith(SECTIONS):
         raise UsageError(
             f"--sweep: {key} does not change pretraining; sweep a key of {', '.join(SECTIONS[1:])} or seed"

@@ -90,7 +90,7 @@ class TrainingConfig:
     device: str = "auto"
     """Where to train: auto, cpu, cuda, mps …"""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the model (torch.compile). auto: on accelerators."""
+    """Compile the model (torch.compile). auto: on CUDA devices."""
     save_every: int = 100
     """Steps between checkpoints; a killed run loses at most these."""
     prefetch: int = 2

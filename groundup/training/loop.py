@@ -182,7 +182,9 @@ class _Loop:
         with storage_errors(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             self.lines = log.open("a", encoding="utf-8", newline="\n")
-        self._event("resumed" if resumed else "started", _described(self.numerics, self.device))
+        described = _described(self.numerics, self.device)
+        self._event("resumed" if resumed else "started", described)
+        say(f"{self.name}: " + (f"continues after step {self.state.step}, " if resumed else "") + described)
         with Interruption() as self.interruption:
             try:
                 self._train(logged)
@@ -472,7 +474,7 @@ def _tokens(micro: Sequence[Batch]) -> int:
 
 
 def _described(numerics: Numerics, device: torch.device) -> str:
-    return f"{device.type}, {str(numerics.dtype).removeprefix('torch.')}: {numerics.reason}"
+    return f"{str(numerics.dtype).removeprefix('torch.')} on {device.type}: {numerics.reason}"
 
 
 def _finite(record: dict[str, float]) -> dict[str, float]:
