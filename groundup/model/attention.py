@@ -187,7 +187,7 @@ class Attention(nn.Module):
             config.attention_scale,
             softcap=config.attention.softcap,
             sinks=self.sinks,
-            dropout=config.dropout if self.training else 0.0,
+            dropout=config.attention.dropout if self.training else 0.0,
             record=shared.kept_attention,
         )
         return self.output(mixed.transpose(1, 2).flatten(2))
@@ -250,7 +250,7 @@ class LatentAttention(nn.Module):
             shared.masks[self.local],
             config.attention_scale,
             softcap=config.attention.softcap,
-            dropout=config.dropout if self.training else 0.0,
+            dropout=config.attention.dropout if self.training else 0.0,
             record=shared.kept_attention,
         )
         if absorbed:

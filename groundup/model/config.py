@@ -70,6 +70,8 @@ class AttentionConfig:
     sinks: bool = False
     """A learned score per head that takes weight but gives nothing, so that a head may look at nothing (Xiao et al.
     2024; gpt-oss)."""
+    dropout: float = 0.0
+    """Share of attention weights dropped in training; slow on a CPU, which has no fused kernel for it."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class ModelConfig:
     logits_softcap: float = 0.0
     """Bound logits smoothly: cap · tanh(logit / cap) (Gemma 2); 0: no bound."""
     dropout: float = 0.0
-    """Share of activations dropped in training: of embeddings, attention weights and what a block adds."""
+    """Share of activations dropped in training: of embeddings and what a block adds (Srivastava et al. 2014)."""
     init: Literal["zero", "depth-scaled", "normal"] = "zero"
     """First weights: 1/√fan-in with blocks that start as the identity, or GPT-2's 0.02 with the layers that write to
     the residual stream divided by √(2 · layers), or 0.02 everywhere."""
@@ -356,12 +358,13 @@ def _check_ranges(config: ModelConfig) -> None:
     least(config, "model.", **zero_or_more, context=1, aspect=1, dropout=0, logits_softcap=0, mup_width=0)
     least(config, "model.", ngrams=0, ngram_rows=2)
     least(config.positions, "model.positions.", local_base=0, factor=1, original_context=0, magnitude=0)
-    least(config.attention, "model.attention.", window=0, softcap=0, scale=0)
+    least(config.attention, "model.attention.", window=0, softcap=0, scale=0, dropout=0)
     least(config.latent, "model.latent.", key_rank=0, query_rank=0, rotary_size=0, value_size=0)
     least(config.experts, "model.experts.", count=0, active=1, shared=0, hidden=0, dense_layers=0, groups=1)
     least(config.experts, "model.experts.", active_groups=1, balance=0, bias_rate=0)
-    if config.dropout >= 1:
-        raise UsageError(f"model.dropout is {config.dropout}; it must be below 1")
+    for name, share in (("", config.dropout), ("attention.", config.attention.dropout)):
+        if share >= 1:
+            raise UsageError(f"model.{name}dropout is {share}; it must be below 1")
     if not 0 < config.norm_epsilon < 1:
         raise UsageError(f"model.norm-epsilon is {config.norm_epsilon}; it must be above 0 and below 1")
     if not config.positions.base > 1:

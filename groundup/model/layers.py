@@ -29,6 +29,20 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def dropout(x: Tensor, share: float, training: bool) -> Tensor:
+    """Zero ``share`` of x's elements in training, and scale the others up so that the mean stays.
+
+    PyTorch draws a number of its own for each element; drawing them takes longer than a small layer on a CPU. There,
+    each draw of 64 bits serves four elements: ``share`` is rounded to a multiple of 2⁻¹⁶.
+    """
+    if not training or not share or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.dropout(x, share, training)
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    dropped = min(round(share * 2**16), 2**16 - 1)
+    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
+    return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) · scale over the last axis (Zhang & Sennrich 2019), computed in float32."""
 

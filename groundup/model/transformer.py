@@ -15,7 +15,7 @@ from groundup.model.attention import Attention, LatentAttention, Pass, Record
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
 from groundup.model.experts import Experts
-from groundup.model.layers import FeedForward, LayerNorm, RMSNorm, norm, table
+from groundup.model.layers import FeedForward, LayerNorm, RMSNorm, dropout, norm, table
 from groundup.model.positions import Angles, alibi_slopes, rotary_angles, sinusoidal
 
 #: The layers that write to the residual stream.
@@ -57,8 +57,8 @@ class Block(nn.Module):
 
     def _joined(self, x: Tensor, added: Tensor, output_norm: nn.Module) -> Tensor:
         if self.post:
-            return output_norm(x + F.dropout(added, self.dropout, self.training))
-        return x + F.dropout(output_norm(added), self.dropout, self.training)
+            return output_norm(x + dropout(added, self.dropout, self.training))
+        return x + dropout(output_norm(added), self.dropout, self.training)
 
 
 class Transformer(nn.Module):
@@ -244,7 +244,7 @@ class Transformer(nn.Module):
             x = x + self.position_embedding(positions)
         elif self.config.positions.kind == "sinusoidal":
             x = x + sinusoidal(positions, self.config.width).to(x.dtype)
-        return F.dropout(x, self.config.dropout, self.training)
+        return dropout(x, self.config.dropout, self.training)
 
     def _ngrams(
         self, ids: Tensor, positions: Tensor, segments: Tensor | None, cache: KVCache | None

@@ -51,6 +51,7 @@ EXTRAS = (
     ("ngrams", "0", "Longest n-gram with an embedding"),
     ("residual_scalars", "false", "Learned shares of the stream"),
     ("dropout", 0, "Dropout"),
+    ("attention.dropout", 0, "Dropout of attention weights"),
 )
 
 

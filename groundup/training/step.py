@@ -95,13 +95,14 @@ class Stepper:
                 torch.accelerator.memory.empty_cache()
 
     def _gradients(self, micro: Sequence[Batch], weight: int, step: int) -> Measured:
+        config = self.working.model.config
         factor = 1.0 if self.scale is None else self.scale.factor
         losses: list[torch.Tensor] = []
         metrics: dict[str, float] = {}
         parts = [part for batch in micro for part in batch.split(self.split) if part.weight]
         for number, part in enumerate(parts):
             part = _to_device(part, self.device)
-            if self.working.model.config.dropout:  # noise is a function of seed and place, never of history
+            if config.dropout or config.attention.dropout:  # noise is a function of seed and place, never of history
                 torch.manual_seed(derive_seed(self.seed, "dropout", step, number))
             with autocast(self.device, self.numerics.dtype):
                 loss = self.objective(self.working.callable, part) / weight

@@ -175,6 +175,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
     ("groundup.model.preset", {"preset": "gpt2"}),
     # alone
     ("model.dropout is 1.0; it must be below 1", {"dropout": 1.0}),
+    ("model.attention.dropout is 1.0; it must be below 1", {"attention": AttentionConfig(dropout=1.0)}),
     ("model.norm-epsilon is 0.0", {"norm_epsilon": 0.0}),
     ("model.norm-epsilon is 1.0", {"norm_epsilon": 1.0}),
     ("model.positions.base is 1.0", {"positions": PositionConfig(base=1.0)}),

@@ -203,7 +203,7 @@ def _computation(config: ModelConfig) -> dict[str, Any]:
         replace(
             config,
             positions=_positions_in_use(config),
-            attention=replace(config.attention, scale=config.attention_scale, pattern=pattern),
+            attention=replace(config.attention, scale=config.attention_scale, pattern=pattern, dropout=0.0),
             experts=experts,
         )
     )

@@ -506,9 +506,8 @@ def _equal(ours: Any, theirs: Any) -> bool:
 
 
 #: Options of training, and those from which others are derived.
-_NOT_COMPUTED = frozenset(
-    ("aspect", "context", "depth", "dropout", "experts.balance", "experts.bias_rate", "init", "preset")
-)
+_OF_TRAINING = ("attention.dropout", "context", "dropout", "experts.balance", "experts.bias_rate", "init")
+_NOT_COMPUTED = frozenset((*_OF_TRAINING, "aspect", "depth", "preset"))
 
 
 def _computation(config: ModelConfig) -> Options:
