@@ -1,11 +1,10 @@
-"""A user's own text: a ``.txt``, ``.md`` or ``.jsonl`` file, or a folder of them, → documents.
+"""A user's own text, all of it at once: a ``.txt``, ``.md`` or ``.jsonl`` file, or a folder of them, → documents.
 
 Text is UTF-8. What cannot be read is never guessed at and never silently replaced: it is dropped with its
 reason, the position of the evidence and its size, and the caller counts it.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,9 @@ from pathlib import Path
 from groundup.core.errors import DataError, StorageError
 from groundup.core.progress import Progress
 from groundup.corpus.document import Document, Dropped
+from groundup.corpus.reading.lines import lines
+from groundup.corpus.reading.rows import parse_json
+from groundup.corpus.reading.text import decode
 
 PLAIN_SUFFIXES = (".txt", ".md")
 SUFFIXES = (*PLAIN_SUFFIXES, ".jsonl")
@@ -86,57 +88,16 @@ def _read_file(file: Path, name: str, max_bytes: int) -> Iterator[tuple[Document
         yield Dropped(empty, "too large", f"{size} bytes, the limit is {max_bytes}", size), b""
     else:
         raw = file.read_bytes()
-        yield _decode(empty, raw), raw
-
-
-def _decode(empty: Document, raw: bytes) -> Document | Dropped:
-    """``empty`` with the text of ``raw``, or why it has none."""
-    if (position := raw.find(b"\0")) >= 0:
-        hint = " (UTF-16? convert it to UTF-8)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        return Dropped(empty, "binary", f"zero byte at position {position}{hint}", len(raw))
-    try:
-        return Document(empty.id, empty.title, empty.source, raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Dropped(empty, "invalid UTF-8", f"byte 0x{raw[error.start]:02x} at position {error.start}", len(raw))
+        yield decode(empty, raw), raw
 
 
 def _read_lines(file: Path, name: str, max_bytes: int) -> Iterator[tuple[Document | Dropped, bytes]]:
     """One document per line of a JSON-lines file; blank lines are passed over."""
     with file.open("rb") as handle:
-        number = 0
-        while line := handle.readline(max_bytes + 1):
-            number += 1
+        for number, line, size in lines(handle, max_bytes):
             empty = Document(f"{name}:{number}", f"{file.stem} {number}", "path", "")
-            if len(line) > max_bytes:
-                size = len(line)
-                while line and not line.endswith(b"\n"):
-                    line = handle.readline(max_bytes + 1)
-                    size += len(line)
-                yield (
-                    Dropped(empty, "too large", f"line {number} has {size} bytes, the limit is {max_bytes}", size),
-                    b"",
-                )
+            if line is None:
+                detail = f"line {number} has {size} bytes, the limit is {max_bytes}"
+                yield Dropped(empty, "too large", detail, size), b""
             elif line.strip():
-                yield _parse_line(empty, line, number), line
-
-
-def _parse_line(empty: Document, line: bytes, number: int) -> Document | Dropped:
-    decoded = _decode(empty, line)
-    if isinstance(decoded, Dropped):
-        return Dropped(empty, decoded.reason, f"line {number}: {decoded.detail}", len(line))
-    try:
-        # The byte order mark that some editors put before the first line is no JSON.
-        row = json.loads(decoded.text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
-        return Dropped(empty, "broken JSON", f"line {number}: {error}", len(line))
-    text = row.get("text") if isinstance(row, dict) else None
-    if not isinstance(text, str):
-        return Dropped(empty, "no text", f'line {number} has no string under "text"', len(line))
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return Dropped(empty, "invalid Unicode", f"line {number}: lone surrogate at character {error.start}", len(line))
-    title = row.get("title")
-    if isinstance(title, str) and title.isprintable() and title.strip():
-        return Document(empty.id, title.strip(), empty.source, text)
-    return Document(empty.id, empty.title, empty.source, text)
+                yield parse_json(empty, line, f"line {number}"), line

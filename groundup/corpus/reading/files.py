@@ -1,0 +1,96 @@
+"""What the user named → the files it stands for, each with the name that its documents' ids begin with.
+
+Nothing is opened here. What cannot be listed or read becomes a drop with its reason when its turn comes.
+"""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from groundup.core.errors import DataError
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of the input."""
+
+    path: str
+    name: str
+    """Path below what the user named."""
+    bytes: int
+    """On the disk; 0 where unknown."""
+
+
+def list_files(paths: Sequence[str | Path]) -> list[File]:
+    """The files of ``paths`` in order of their names, each once; hidden files and folders are passed over.
+
+    Args:
+        paths: files, folders, globs (``data/**/*.jsonl``) or ``-``. Names are relative to the only folder; where
+            several paths are given, they begin with the last part of each, or with the whole of it where those agree.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if not paths:
+        raise DataError("no input: give --corpus.path a file, a folder or a glob")
+    roots = [root for path in paths for root in _roots(str(path))]
+    files = _named(roots, [Path(root).name for root in roots] if len(roots) > 1 else [""])
+    if len({file.name for file in files}) < len({file.path for file in files}):
+        files = _named(roots, [Path(root).as_posix().strip("/") for root in roots])
+    once = {os.path.realpath(file.path) if file.path != STANDARD_INPUT else "-": file for file in reversed(files)}
+    if not once:
+        raise DataError(f"{', '.join(map(str, paths))}: no files there; put some into the folder")
+    return sorted(once.values(), key=lambda file: (PurePath(file.name).parts, file.path))
+
+
+def _roots(path: str) -> list[str]:
+    """Files and folders of the disk that a path or a glob stands for."""
+    if path == STANDARD_INPUT or os.path.lexists(path):
+        return [path]
+    if found := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 (a pattern may be absolute)
+        return found
+    remedy = "no file matches it" if glob.has_magic(path) else "give --corpus.path a file, a folder, a glob or a URL"
+    raise DataError(f"{path} does not exist; {remedy}")
+
+
+def _named(roots: list[str], prefixes: list[str]) -> list[File]:
+    files = []
+    for root, prefix in zip(roots, prefixes, strict=True):
+        if root == STANDARD_INPUT:
+            files.append(File(root, "stdin", 0))
+        elif not Path(root).is_dir():
+            files.append(_file(root, prefix or Path(root).name))
+        else:
+            files += [_file(path, str(PurePath(prefix, Path(path).relative_to(root)))) for path in _walk(root)]
+    return files
+
+
+def _file(path: str, name: str) -> File:
+    try:
+        size = Path(path).stat().st_size
+    except OSError:
+        size = 0  # its reader will say why
+    # Names of files may hold bytes that are no text; ids are written as UTF-8.
+    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return File(path, PurePath(readable).as_posix(), size)
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Every file below a folder, through symbolic links too, but no folder twice: links may run in circles."""
+    unreadable: list[str] = []
+    seen = set()
+    for folder, names, leaves in os.walk(
+        root, followlinks=True, onerror=lambda error: unreadable.append(error.filename)
+    ):
+        identity = os.path.realpath(folder)
+        if identity in seen:
+            names.clear()
+            continue
+        seen.add(identity)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        yield from (str(Path(folder, leaf)) for leaf in leaves if not leaf.startswith("."))
+    yield from unreadable

@@ -1,0 +1,98 @@
+"""Which format a file has, by its name; and what the readers of all formats share."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from groundup.corpus.document import Document, Dropped
+from groundup.corpus.reading.compression import COMPRESSED, Unpacked, unpack
+from groundup.corpus.reading.config import ReadingConfig
+
+#: Suffix → format. A suffix of ``compression.COMPRESSED`` after it changes nothing.
+SUFFIXES = {
+    ".txt": "text",
+    ".md": "text",
+    ".jsonl": "lines",
+    ".ndjson": "lines",
+    ".json": "lines",
+}
+
+UNKNOWN = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file, or a range of it: what one reader reads at a time."""
+
+    path: str
+    name: str
+    """Path below what the user named: documents' ids begin with it."""
+    format: str
+    bytes: int
+    """On the disk; 0 where unknown."""
+    begin: int = 0
+    """First byte (JSON lines) or row group (Parquet)."""
+    end: int = -1
+    """The one after the last; -1: the end of the file."""
+    records: int = 0
+    """Records of the file before ``begin``, so that ids do not depend on how it is divided."""
+
+    def empty(self, config: ReadingConfig, number: int | None = None) -> Document:
+        """A document of this file without its text: the whole file, or its record ``number``."""
+        title = stem(self.name)
+        if number is None:
+            return Document(self.name, title, config.source, "")
+        return Document(f"{self.name}:{number}", f"{title} {number}", config.source, "")
+
+    def rest(self, config: ReadingConfig, reason: str, detail: str, size: int = 0) -> Dropped:
+        """What could not be read after the last record."""
+        return Dropped(Document(f"{self.name}:rest", stem(self.name), config.source, ""), reason, detail, size)
+
+
+def bare(name: str) -> str:
+    """A file's name without the suffix of its compression."""
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in COMPRESSED else path.name
+
+
+def stem(name: str) -> str:
+    return PurePosixPath(bare(name)).stem
+
+
+def format_of(name: str, config: ReadingConfig) -> str:
+    """The format of a file, or ``UNKNOWN``."""
+    return SUFFIXES.get(PurePosixPath(bare(name)).suffix.lower(), UNKNOWN)
+
+
+@contextmanager
+def contents(part: Part, config: ReadingConfig) -> Iterator[tuple[io.BufferedReader, Unpacked]]:
+    """The unpacked bytes of a part's file from where it begins, and what went wrong with its archive."""
+    with Path(part.path).open("rb") as raw:
+        if part.begin:
+            raw.seek(part.begin)
+        yield unpack(raw, config, plain=part.begin > 0)
+
+
+def trouble_of(part: Part, config: ReadingConfig, unpacked: Unpacked) -> Iterator[Dropped]:
+    """The end of a damaged archive, if it is one."""
+    if unpacked.trouble:
+        lost = max(0, part.bytes - unpacked.consumed)
+        yield part.rest(config, unpacked.trouble.reason, unpacked.trouble.detail, lost)
+
+
+def read_whole(part: Part, config: ReadingConfig) -> Iterator[bytes | Dropped]:
+    """The contents of a file that is one document, or why it is not read; then what is wrong with its archive."""
+    with contents(part, config) as (handle, unpacked):
+        raw = handle.read(config.max_bytes + 1)
+        bomb = unpacked.trouble is not None and unpacked.trouble.reason == "decompression bomb"
+        if not raw and not unpacked.trouble:
+            yield Dropped(part.empty(config), "empty", "0 bytes", 0)
+        elif len(raw) > config.max_bytes:
+            size = str(part.bytes) if not unpacked.compressed and part.bytes else f"more than {config.max_bytes}"
+            detail = f"{size} bytes, the limit is {config.max_bytes}"
+            yield Dropped(part.empty(config), "too large", detail, max(part.bytes, len(raw)))
+        elif raw and not bomb:
+            yield raw
+        yield from trouble_of(part, config, unpacked)

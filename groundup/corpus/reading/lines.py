@@ -1,0 +1,82 @@
+"""JSON lines (``.jsonl``, ``.ndjson``, and C4's ``.json``): one document per line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from groundup.corpus.document import Document, Dropped
+from groundup.corpus.reading.config import ReadingConfig
+from groundup.corpus.reading.formats import Part, contents, trouble_of
+from groundup.corpus.reading.rows import parse_json
+
+_BLOCK = 2**22
+
+
+def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None, int]]:
+    """The lines of a stream: number from 1, contents, size. A line above ``limit`` bytes is passed over, never held."""
+    number = 0
+    while line := handle.readline(limit + 1):
+        number += 1
+        size = len(line)
+        if size <= limit:
+            yield number, line, size
+            continue
+        while line and not line.endswith(b"\n"):
+            line = handle.readline(limit + 1)
+            size += len(line)
+        yield number, None, size
+
+
+def read_lines(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
+    """One document per line; ids end with the line's number in the file; blank lines are passed over."""
+    position = part.begin
+    with contents(part, config) as (handle, unpacked):
+        for count, line, size in lines(handle, config.max_bytes):
+            number = part.records + count
+            empty = part.empty(config, number)
+            position += size
+            if line is None:
+                detail = f"line {number} has {size} bytes, the limit is {config.max_bytes}"
+                yield Dropped(empty, "too large", detail, size)
+            elif unpacked.trouble and not line.endswith(b"\n"):
+                yield Dropped(empty, unpacked.trouble.reason, f"line {number} is cut after {size} bytes", size)
+            elif line.strip():
+                yield parse_json(empty, line, f"line {number}", config.text_field)
+            if 0 <= part.end <= position:
+                break
+        yield from trouble_of(part, config, unpacked)
+
+
+def divide_lines(part: Part, config: ReadingConfig) -> list[Part]:
+    """An uncompressed file in parts of about ``config.shard_bytes``, cut where lines end.
+
+    The file is read once, to count the lines before each cut: so ids are line numbers.
+    """
+    if part.bytes <= config.shard_bytes:
+        return [part]
+    with contents(part, config) as (_, unpacked):
+        if unpacked.compressed:
+            return [part]
+    cuts = list(_cuts(Path(part.path), config.shard_bytes))
+    ends = [begin for begin, _ in cuts[1:]] + [part.bytes]
+    return [
+        Part(part.path, part.name, part.format, end - begin, begin, end, records)
+        for (begin, records), end in zip(cuts, ends, strict=True)
+        if end > begin
+    ]
+
+
+def _cuts(file: Path, size: int) -> Iterator[tuple[int, int]]:
+    """(first byte, lines before it) of each part."""
+    yield 0, 0
+    begin = position = count = 0
+    with file.open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            done = 0
+            while (end := block.find(b"\n", max(done, begin + size - 1 - position))) >= 0:
+                count += block.count(b"\n", done, end + 1)
+                done = end + 1
+                begin = position + done
+                yield begin, count
+            count += block.count(b"\n", done)
+            position += len(block)

@@ -1,0 +1,84 @@
+"""A row of a table or a JSON object → a document: which fields hold its text, its title and what is known about it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from groundup.corpus.document import Document, Dropped
+from groundup.corpus.reading.text import decode
+
+TEXT_FIELDS = ("text", "content")
+
+#: fact → the fields that hold it in C4, FineWeb, Dolma, The Stack and The Stack v2, most telling first.
+FACT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "url": ("url", "source_url"),
+    "language": ("language", "lang", "programming_language"),
+    "licence": (
+        "licence",
+        "license",
+        "licenses",
+        "detected_licenses",
+        "max_stars_repo_licenses",
+        "license_type",
+    ),
+    "date": ("date", "timestamp", "created", "created_at", "visit_date"),
+    "path": ("path", "max_stars_repo_path"),
+    "kind": ("kind",),
+}
+
+#: Fields that only tables of source code have.
+_CODE_FIELDS = ("max_stars_repo_path", "hexsha", "blob_id", "programming_language", "detected_licenses")
+
+
+def parse_json(empty: Document, line: bytes, place: str, text_field: str = "text") -> Document | Dropped:
+    """One line of a JSON-lines file. ``place`` (``line 3``) begins every complaint."""
+    decoded = decode(empty, line)
+    if isinstance(decoded, Dropped):
+        return Dropped(empty, decoded.reason, f"{place}: {decoded.detail}", len(line))
+    try:
+        # The byte order mark that some editors put before the first line is no JSON.
+        row = json.loads(decoded.text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        return Dropped(empty, "broken JSON", f"{place}: {error}", len(line))
+    return document_of(empty, row, place, text_field, len(line))
+
+
+def document_of(empty: Document, row: Any, place: str, text_field: str, size: int) -> Document | Dropped:
+    """``empty`` with the text, the title and the facts of ``row``; ``size`` is what is lost if it has none."""
+    names = (text_field,) if text_field else TEXT_FIELDS
+    values = [row.get(name) for name in names] if isinstance(row, Mapping) else []
+    text = next((value for value in values if isinstance(value, str)), None)
+    if text is None:
+        words = " or ".join(f'"{name}"' for name in names)
+        return Dropped(empty, "no text", f"{place} has no string under {words}", size)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return Dropped(empty, "invalid Unicode", f"{place}: lone surrogate at character {error.start}", size)
+    title = row.get("title")
+    printable = isinstance(title, str) and title.isprintable() and title.strip()
+    return replace(empty, title=title.strip() if printable else empty.title, text=text, facts=facts_of(row))
+
+
+def facts_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a row says about its text, also inside ``facts`` (ours) or ``metadata`` (Dolma, datatrove)."""
+    nested = [value for name in ("facts", "metadata", "meta") if isinstance(value := row.get(name), Mapping)]
+    places = [row, *nested]
+    facts = {}
+    for fact, fields in FACT_FIELDS.items():
+        found = (_words(place.get(field)) for place in places for field in fields)
+        if value := next(filter(None, found), ""):
+            facts[fact] = value
+    if "kind" not in facts and any(field in row for field in _CODE_FIELDS):
+        facts["kind"] = "code"
+    return facts
+
+
+def _words(value: Any) -> str:
+    """A fact as text: lists are joined, numbers and nulls are none."""
+    if isinstance(value, str):
+        return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(_words, value)))
+    return value.isoformat() if hasattr(value, "isoformat") else ""

@@ -1,0 +1,128 @@
+"""The input of a corpus, divided into shards of bounded size that any process can read alone.
+
+    find_shards(paths, config) → [Shard, …]        read_shard(shard, config) → documents and drops
+
+The shards of the same paths and configuration are the same, in the same order. Ids (``folder/file.jsonl:17``) are
+unique in the corpus and do not depend on how it is divided.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup.core.errors import GroundupError
+from groundup.corpus.document import Document, Dropped
+from groundup.corpus.reading.config import ReadingConfig
+from groundup.corpus.reading.files import list_files
+from groundup.corpus.reading.formats import UNKNOWN, Part, format_of, read_whole
+from groundup.corpus.reading.lines import divide_lines, read_lines
+from groundup.corpus.reading.text import decode_declared
+
+Records = Iterator[Document | Dropped]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A piece of the input: several small files, one file, or a range of one."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """For people: its first file, and how many more there are."""
+        first, more = self.parts[0], len(self.parts) - 1
+        place = f"@{first.begin}" if first.begin else ""
+        return f"{first.name}{place}" + (f" and {more} more" if more else "")
+
+    @property
+    def bytes(self) -> int:
+        """On the disk, compressed or not."""
+        return sum(part.bytes for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"parts": [asdict(part) for part in self.parts]}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Shard":
+        return cls(tuple(Part(**part) for part in row["parts"]))
+
+
+def read_text(part: Part, config: ReadingConfig) -> Records:
+    """A plain text: one file, one document."""
+    for raw in read_whole(part, config):
+        yield raw if isinstance(raw, Dropped) else decode_declared(part.empty(config), raw, config.encoding)
+
+
+def read_unknown(part: Part, config: ReadingConfig) -> Records:
+    with Path(part.path).open("rb"):  # a link to nowhere, a folder that may not be listed: that is the reason then
+        yield Dropped(part.empty(config), "unknown format", "no reader for files of this name", part.bytes)
+
+
+READERS: Mapping[str, Callable[[Part, ReadingConfig], Records]] = {
+    UNKNOWN: read_unknown,
+    "text": read_text,
+    "lines": read_lines,
+}
+
+#: Formats whose files can be read in several parts.
+DIVIDERS: Mapping[str, Callable[[Part, ReadingConfig], list[Part]]] = {
+    "lines": divide_lines,
+}
+
+
+def find_shards(paths: Sequence[str | Path], config: ReadingConfig) -> list[Shard]:
+    """Divide what ``paths`` stand for; small files share a shard.
+
+    Args:
+        paths: files, folders, globs, ``-`` for standard input.
+
+    Raises:
+        DataError: a path does not exist, or there is no file.
+    """
+    shards: list[Shard] = []
+    gathered: list[Part] = []
+    for part in _parts(paths, config):
+        if gathered and sum(other.bytes for other in gathered) + part.bytes > config.shard_bytes:
+            shards.append(Shard(tuple(gathered)))
+            gathered = []
+        gathered.append(part)
+    return [*shards, Shard(tuple(gathered))]
+
+
+def _parts(paths: Sequence[str | Path], config: ReadingConfig) -> Iterator[Part]:
+    for file in list_files(paths):
+        part = Part(file.path, file.name, format_of(file.name, config), file.bytes)
+        try:
+            yield from DIVIDERS.get(part.format, lambda part, _: [part])(part, config)
+        except OSError:
+            yield part  # its reader will say why
+
+
+def read_shard(shard: Shard, config: ReadingConfig) -> Records:
+    """The records of a shard, one at a time, in order; a file that cannot be read costs nothing but itself."""
+    for part in shard.parts:
+        yield from read_part(part, config)
+
+
+def read_part(part: Part, config: ReadingConfig) -> Records:
+    """The records of one part.
+
+    Raises:
+        UsageError: a package that this format needs is not installed.
+    """
+    try:
+        yield from READERS[part.format](part, config)
+    except GroundupError:
+        raise
+    except FileNotFoundError:
+        yield part.rest(config, "missing", "the file is not there, or is a link to nowhere", part.bytes)
+    except OSError as error:
+        yield part.rest(config, "unreadable", error.strerror or type(error).__name__, part.bytes)
+
+
+def open_records(paths: str | Path | Iterable[str | Path], config: ReadingConfig | None = None) -> Records:
+    """All records of one path or several, as one shard after the other gives them."""
+    config = config or ReadingConfig()
+    for shard in find_shards([paths] if isinstance(paths, str | Path) else list(paths), config):
+        yield from read_shard(shard, config)
