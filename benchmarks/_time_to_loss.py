@@ -45,7 +45,7 @@ class TimeToLoss:
     seeds: int = 5
     """Our runs."""
     peer_seeds: int = 2
-    """The peer's runs, among the first of ours; one takes minutes."""
+    """The peer's runs, among the first of ours; one takes minutes; 0: none."""
     target: float = 1.88
     """Nats per character that our run must reach on the whole validation text."""
 
@@ -66,8 +66,9 @@ def time_to_loss(settings: TimeToLoss) -> dict[str, Any]:
         # Bytecode is written once, as on anyone's machine, and then only read.
         surroundings = {**os.environ, "PYTHONPYCACHEPREFIX": f"{folder}/bytecode", "PYTHONDONTWRITEBYTECODE": ""}
         options = ["--corpus.path", str(text)]
-        _ours(settings.recipe, Path(folder) / "first", 0, options, text, surroundings)
-        _call(["benchmarks._plain_loop", str(text), "0", "0"], surroundings)
+        _ours(settings.recipe, Path(folder) / "first", 0, [*options, "--pretrain.steps", "1"], text, surroundings)
+        if settings.peer_seeds:
+            _call(["benchmarks._plain_loop", str(text), "0", "0"], surroundings)
         for seed in range(1, settings.seeds + 1):
             if seed <= settings.peer_seeds:
                 runs[PEER].append(_theirs(text, seed, surroundings))
@@ -76,13 +77,15 @@ def time_to_loss(settings: TimeToLoss) -> dict[str, Any]:
             runs[OURS].append(_ours(settings.recipe, folder_of_run, seed, options, text, surroundings))
             _tell(OURS, runs)
     seconds = {side: sorted(run["seconds"] for run in each) for side, each in runs.items()}
-    ratio = {
-        "median": median(seconds[PEER]) / median(seconds[OURS]),
-        "min": seconds[PEER][0] / seconds[OURS][-1],
-        "max": seconds[PEER][-1] / seconds[OURS][0],
-    }
+    ratio = None
+    if runs[PEER]:
+        ratio = {
+            "median": median(seconds[PEER]) / median(seconds[OURS]),
+            "min": seconds[PEER][0] / seconds[OURS][-1],
+            "max": seconds[PEER][-1] / seconds[OURS][0],
+        }
+        say(f"sooner by {ratio['median']:.1f} × ({ratio['min']:.1f}–{ratio['max']:.1f})")
     reached = sum(run["loss"] <= settings.target for run in runs[OURS])
-    say(f"sooner by {ratio['median']:.1f} × ({ratio['min']:.1f}–{ratio['max']:.1f})")
     say(f"{reached} of {len(runs[OURS])} runs reached {settings.target}")
     facts = {"load_average": load, "environment": environment(), "text_sha256": sha256_of(text)}
     return {**facts, "ratio": ratio, "reached": reached, "runs": runs}
