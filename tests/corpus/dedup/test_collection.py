@@ -93,7 +93,7 @@ def test_estimate_agrees_with_exact_jaccard_and_with_datasketch(resemblance: flo
 
 def test_signature_is_unbiased_over_many_permutations() -> None:
     one, other = as_keys(set(range(0, 60))), as_keys(set(range(30, 90)))
-    mixed = [dedup._mix(keys) for keys in (one, other)]
+    mixed = [dedup.mix(keys) for keys in (one, other)]
     factors, offsets = dedup.permutations(8192)
     first, second = (dedup.signature(keys, factors, offsets) for keys in mixed)
     assert abs(float(np.mean(first == second)) - 1 / 3) < 0.03

@@ -1,4 +1,4 @@
-"""Documents → documents without duplicates: exact ones by hash, near ones by MinHash and LSH.
+"""A corpus in memory → the same without duplicates: exact ones by hash, near ones by MinHash and LSH.
 
 Two documents resemble each other as far as their sets of *shingles* (runs of words) overlap (Broder 1997,
 "On the resemblance and containment of documents"). Here A and B are such sets:
@@ -30,9 +30,8 @@ from numpy.typing import NDArray
 
 from groundup.core.progress import track
 from groundup.core.seeding import numpy_rng
+from groundup.corpus.dedup.hashing import Hashes, mix
 from groundup.corpus.document import Document, Dropped
-
-Hashes = NDArray[np.uint64]
 
 #: Words per shingle. With three, different plays reach 0.036; with five, folio and modern edition fall to 0.39.
 SHINGLE_WORDS = 4
@@ -120,15 +119,8 @@ def shingles(text: str, vocabulary: dict[str, int] | None = None) -> Hashes:
     runs = len(hashes) - SHINGLE_WORDS + 1
     keys = np.zeros(runs, dtype=np.uint64)
     for place in range(SHINGLE_WORDS):
-        keys = _mix(keys + hashes[place : place + runs])
+        keys = mix(keys + hashes[place : place + runs])
     return np.unique(keys)
-
-
-def _mix(keys: Hashes) -> Hashes:
-    """The finaliser of SplitMix64 (Steele et al. 2014): a bijection that spreads every bit over all others."""
-    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys ^ (keys >> np.uint64(31))
 
 
 # --- MinHash ----------------------------------------------------------------------------------------------------------
@@ -175,7 +167,7 @@ def banded_pairs(signatures: Hashes) -> set[tuple[int, int]]:
     for band in range(0, signatures.shape[1], ROWS):
         keys = signatures[:, band]
         for column in range(band + 1, band + ROWS):
-            keys = _mix(keys) + signatures[:, column]
+            keys = mix(keys) + signatures[:, column]
         pairs |= _linked(keys, np.arange(len(keys)))
     return pairs
 

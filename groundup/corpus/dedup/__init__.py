@@ -1,0 +1,67 @@
+"""Documents → documents without what was there before.
+
+``collection`` treats a corpus that fits into memory, with every pair compared exactly. The others are steps across
+a corpus of any size (``cross`` says how they are run): ``exact`` for equal documents, addresses, paragraphs and lines,
+``minhash`` for near duplicates, ``substring`` for long passages.
+"""
+
+from groundup.corpus.dedup.collection import (
+    BANDS,
+    MINIMUM_WORDS,
+    RELATED,
+    ROWS,
+    SAMPLING,
+    SHINGLE_WORDS,
+    Clusters,
+    Overlap,
+    banded_pairs,
+    containing_pairs,
+    drop_exact_duplicates,
+    drop_near_duplicates,
+    overlap,
+    permutations,
+    related_pairs,
+    shingle_sets,
+    shingles,
+    signature,
+    signature_plain,
+    skeleton,
+)
+from groundup.corpus.dedup.cross import CrossStep, Sketch, Sketches, Verdicts, Workspace, find_duplicates, run
+from groundup.corpus.dedup.exact import Exact, ExactConfig, canonical_url
+from groundup.corpus.dedup.hashing import Hashes, mix
+
+__all__ = [
+    "BANDS",
+    "MINIMUM_WORDS",
+    "RELATED",
+    "ROWS",
+    "SAMPLING",
+    "SHINGLE_WORDS",
+    "Clusters",
+    "CrossStep",
+    "Exact",
+    "ExactConfig",
+    "Hashes",
+    "Overlap",
+    "Sketch",
+    "Sketches",
+    "Verdicts",
+    "Workspace",
+    "banded_pairs",
+    "canonical_url",
+    "containing_pairs",
+    "drop_exact_duplicates",
+    "drop_near_duplicates",
+    "find_duplicates",
+    "mix",
+    "overlap",
+    "permutations",
+    "related_pairs",
+    "run",
+    "shingle_sets",
+    "shingles",
+    "signature",
+    "signature_plain",
+    "skeleton",
+]
