@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ groundup {version}: build a large language model from the ground up
 
   groundup run [RECIPE] [--out DIR] [--key value …]   every stage of a recipe; finished stages are skipped
   groundup STAGE [RECIPE] [--out DIR] [--key value …] one stage: {stages}
+  groundup corpus TOOL …                              a corpus by itself: {corpus_tools}
   groundup tokenizer TOOL …                           tokenizers by themselves: {tools}
   groundup plan [RECIPE] [--probe …]                  what a recipe takes: operations, memory, disk, time, money
   groundup pretrain [RECIPE] --find-lr                find a learning rate before a long training
@@ -45,6 +46,8 @@ groundup {version}: build a large language model from the ground up
 STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluate", "report")
 #: Words that may follow `tokenizer` instead of a recipe.
 TOOL_NAMES = ("train", "encode", "decode", "show", "trace", "compare")
+#: Words that may follow `corpus` instead of a recipe.
+CORPUS_TOOL_NAMES = ("report", "try", "shard")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def _continues(words: list[str]) -> bool:
     """Whether a command that was interrupted goes on where it was when it is given again."""
     if words[:1] == ["tokenizer"] and words[1:2] and words[1] in TOOL_NAMES:
         return words[1] == "train"
+    if words[:1] == ["corpus"] and words[1:2] and words[1] in CORPUS_TOOL_NAMES:
+        return words[1] == "shard"
     return bool(words) and words[0] in ("run", *STAGE_NAMES)
 
 
@@ -122,6 +127,7 @@ def _dispatch(words: list[str]) -> int:
     verbs: dict[str, Callable[[list[str]], int]] = {
         "run": _run,
         **{name: _one_stage(name) for name in STAGE_NAMES},
+        "corpus": _corpus,
         "pretrain": _pretrain,
         "tokenizer": _tokenizer,
         "plan": _plan,
@@ -135,7 +141,12 @@ def _dispatch(words: list[str]) -> int:
         "export": _export,
         "fetch": _fetch,
     }
-    usage = USAGE.format(version=groundup.__version__, stages=", ".join(STAGE_NAMES), tools=", ".join(TOOL_NAMES))
+    usage = USAGE.format(
+        version=groundup.__version__,
+        stages=", ".join(STAGE_NAMES),
+        tools=", ".join(TOOL_NAMES),
+        corpus_tools=", ".join(CORPUS_TOOL_NAMES),
+    )
     if not words:
         print(usage, end="", file=sys.stderr)
         return UsageError.exit_code
@@ -175,6 +186,46 @@ def _one_stage(name: str) -> Callable[[list[str]], int]:
     return lambda words: _run(words, only=name)
 
 
+def _corpus(words: list[str]) -> int:
+    """One of the tools, or the stage."""
+    from groundup.corpus.pipeline import commands
+
+    name, rest = _positional(words, "")
+    if name == "report":
+        return commands.report(rest)
+    if name in commands.WITH_RECIPE:
+        return _corpus_with_recipe(name, rest)
+    if words[:1] in (["-h"], ["--help"]):
+        print(commands.usage())
+    _refuse_misspelled_tool("corpus", name, CORPUS_TOOL_NAMES)
+    return _run(words, only="corpus")
+
+
+def _corpus_with_recipe(name: str, words: list[str]) -> int:
+    from groundup.core.config import parse
+    from groundup.corpus.pipeline import commands
+    from groundup.scaling.words import DEFAULT, run_directory, split
+
+    kind = commands.WITH_RECIPE[name]
+    program = f"groundup corpus {name}"
+    if any(word in ("-h", "--help") for word in words):
+        print(commands.usage())
+        parse(kind, kind(), ["--help"], program, "command line")
+    own, asked = split(words, kind)
+    options = parse(kind, kind(), own, program, "command line")
+    recipe = asked.over(asked.base(), f"{program} {asked.name or DEFAULT}")
+    return commands.run(name, recipe.corpus, options, run_directory(getattr(options, "out", None), asked))
+
+
+def _refuse_misspelled_tool(verb: str, name: str, tools: Iterable[str]) -> None:
+    """A first word that is nearly a tool, and no recipe."""
+    from groundup.recipes import shipped
+
+    close = difflib.get_close_matches(name, tools, n=1)
+    if close and name not in shipped() and not Path(name).exists():
+        raise UsageError(f"{name!r} is neither a tool nor a recipe; did you mean `groundup {verb} {close[0]}`?")
+
+
 def _tokenizer(words: list[str]) -> int:
     """One of the tools, or the stage."""
     from groundup.tokenizer.commands import TOOLS, usage
@@ -184,11 +235,7 @@ def _tokenizer(words: list[str]) -> int:
         return TOOLS[name].run(rest)
     if words[:1] in (["-h"], ["--help"]):
         print(usage())
-    from groundup.recipes import shipped
-
-    close = difflib.get_close_matches(name, TOOLS, n=1)
-    if close and name not in shipped() and not Path(name).exists():
-        raise UsageError(f"{name!r} is neither a tool nor a recipe; did you mean `groundup tokenizer {close[0]}`?")
+    _refuse_misspelled_tool("tokenizer", name, TOOLS)
     return _run(words, only="tokenizer")
 
 

@@ -10,7 +10,8 @@ import torch
 
 from groundup.core.run import Stage
 from groundup.corpus.build import build as build_corpus
-from groundup.corpus.reading import find_files
+from groundup.corpus.build import input_files
+from groundup.corpus.build import settings as corpus_settings
 from groundup.evaluation.evaluate import build as build_evaluation
 from groundup.model import Transformer
 from groundup.planning.size import count_parameters
@@ -58,8 +59,8 @@ STAGES: Sequence[Stage] = (
         "corpus",
         needs=(),
         code="groundup.corpus.build",
-        settings=lambda recipe: recipe.corpus,
-        files=lambda recipe: find_files(recipe.corpus.path) if recipe.corpus.path else (),
+        settings=lambda recipe: corpus_settings(recipe.corpus),
+        files=lambda recipe: input_files(recipe.corpus),
         run=lambda recipe, run: build_corpus(recipe.corpus, run / "corpus", recipe.seed),
     ),
     Stage(

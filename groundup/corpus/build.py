@@ -1,27 +1,41 @@
 """The corpus stage: raw text → ``train.jsonl`` and ``validation.jsonl``, and an account of everything between.
 
-    read → clean → long enough → exact duplicates → near duplicates → split
+    read → the recipe's steps, by default: clean → long enough → exact duplicates → near duplicates → split
 
-Beside the two texts it writes ``dropped.jsonl`` (every document that left, with its reason and its text where it could
-be read), ``funnel.json`` (documents and bytes before and after each step) and ``sources.json``
-(package, version, hash and licence).
+Beside the two texts it writes
+
+    dropped.jsonl    every document that left, with its reason and its text where it could be read
+    funnel.json      documents and bytes before and after each step
+    evidence.json    what each step changed and measured, with examples; lengths and languages before and after
+    seconds.json     processor time of each step
+    sources.json     package, version, hash and licence
+
+Which steps there are, ``pipeline.registry`` says; how they are run, ``pipeline.engine``.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+import functools
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from groundup.core.errors import DataError, UsageError
-from groundup.core.files import write_json, write_jsonl
-from groundup.core.progress import track
-from groundup.corpus.clean import clean
-from groundup.corpus.dedup import drop_exact_duplicates, drop_near_duplicates
+from groundup.core.config import to_json
+from groundup.core.errors import DataError, StorageError, UsageError
+from groundup.core.files import atomic_file, sha256_of, write_json
+from groundup.corpus.dedup import ExactConfig
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.reading import read_files
-from groundup.corpus.sources import get_source, read_source
-from groundup.corpus.split import split
+from groundup.corpus.pipeline.engine import Outcome, Rank, cut_into_passes, run
+from groundup.corpus.pipeline.executor import executor_for
+from groundup.corpus.pipeline.passes import Plan, Shard
+from groundup.corpus.pipeline.registry import expand
+from groundup.corpus.reading import ReadingConfig, find_shards, read_shard
+from groundup.corpus.reading.files import STANDARD_INPUT, list_files
+from groundup.corpus.sources import archive_path, get_source, read_source
+from groundup.corpus.split import choose_validation, cut_longest
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,10 @@ class CorpusConfig:
     source: str = "shakespeare"
     """A registered corpus; not used when a path is given."""
     path: Path | None = None
-    """Your own text instead: a .txt, .md or .jsonl file ("text" field), or a folder of them."""
+    """Your own text instead: a file, a folder or a glob."""
+    steps: tuple[str, ...] = ("default",)
+    """What documents go through, in this order: steps, or pipelines (default, web, books, code); docs/data-engine.md
+    lists them."""
     validation_fraction: float = 0.05
     """Share of the bytes that is kept for validation, by whole documents."""
     resemblance: float = 0.4
@@ -40,8 +57,12 @@ class CorpusConfig:
     """Near duplicates: part of the smaller document found in the larger above which only one is kept."""
     min_characters: int = 100
     """Shorter documents are dropped."""
-    max_megabytes: float = 256.0
-    """Larger documents are dropped unread."""
+    dropped_characters: int = 0
+    """Characters of each dropped text that dropped.jsonl keeps; 0: all."""
+    workers: int = 0
+    """Processes that work at the same time; 0: one for each core, as far as there is work for it."""
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    exact: ExactConfig = field(default_factory=ExactConfig)
 
     def __post_init__(self) -> None:
         for name in ("validation_fraction", "resemblance", "containment"):
@@ -49,48 +70,34 @@ class CorpusConfig:
             upper = 0.5 if name == "validation_fraction" else 1.0
             if not 0.0 < value <= upper:
                 raise UsageError(f"corpus.{name} is {value}; it must be above 0 and at most {upper}")
-        if self.min_characters < 1:
-            raise UsageError(f"corpus.min_characters is {self.min_characters}; it must be at least 1")
-        if not self.max_megabytes > 0:
-            raise UsageError(f"corpus.max_megabytes is {self.max_megabytes}; it must be above 0")
+        for name, least in (("min_characters", 1), ("dropped_characters", 0), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"corpus.{name} is {getattr(self, name)}; it must be at least {least}")
+        expand(self.steps)
         if self.path is None:
             get_source(self.source)
 
 
-Step = Callable[[list[Document]], tuple[list[Document], list[Dropped]]]
+def settings(config: CorpusConfig) -> CorpusConfig:
+    """The part of the configuration that the result depends on: not how many processes make it."""
+    return replace(config, workers=0)
 
 
-@dataclass
-class Funnel:
-    """Counts documents and bytes from step to step, and keeps what was dropped."""
+def input_files(config: CorpusConfig) -> list[Path]:
+    """The user's own files that the corpus is made from.
 
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
-
-    def count(self, step: str, before: tuple[int, int], kept: list[Document], dropped: list[Dropped]) -> None:
-        """Record one step; ``before`` is (documents, bytes). Bytes lost by kept documents count as "trimmed"."""
-        removed: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-        for item in dropped:
-            removed[item.reason][0] += 1
-            removed[item.reason][1] += item.bytes
-        after = total(kept)
-        if trimmed := before[1] - after[1] - sum(size for _, size in removed.values()):
-            removed["trimmed"][1] = trimmed
-        self.steps.append(
-            {"step": step, "documents_in": before[0], "documents_out": after[0]}
-            | {"bytes_in": before[1], "bytes_out": after[1]}
-            | {"removed": [{"reason": r, "documents": n, "bytes": size} for r, (n, size) in sorted(removed.items())]}
-        )
-        self.dropped += dropped
-
-
-def total(documents: list[Document]) -> tuple[int, int]:
-    """(documents, bytes)."""
-    return len(documents), sum(document.bytes for document in documents)
+    Raises:
+        DataError: there are none.
+    """
+    if config.path is None:
+        return []
+    return [Path(file.path) for file in list_files([config.path]) if file.path != STANDARD_INPUT]
 
 
 def build(config: CorpusConfig, out: Path, seed: int) -> dict[str, float]:
     """Run the stage and write its files into ``out``; the same input and seed give the same bytes.
+
+    What is half done lies in a folder beside ``out`` until all is done; a call that was interrupted goes on from it.
 
     Returns:
         Counts: documents and bytes read, dropped and kept on each side of the split.
@@ -98,89 +105,152 @@ def build(config: CorpusConfig, out: Path, seed: int) -> dict[str, float]:
     Raises:
         DataError: nothing usable is left, or too little to split; the message says why.
     """
-    documents, dropped, sources = _read(config)
-    funnel = Funnel()
-    everything = (len(documents) + len(dropped), total(documents)[1] + sum(item.bytes for item in dropped))
-    funnel.count("read", everything, documents, dropped)
+    plan, shards = prepare(config, out)
+    run(plan, shards, executor_for(config.workers, sum(shard.bytes for shard in shards)))
+    outcome = Outcome.of(plan)
+    metrics = _write(outcome, config, out, seed)
+    shutil.rmtree(plan.folder.parent)
+    return metrics
 
-    groups: list[list[str]] = []
 
-    def near_duplicates(documents: list[Document]) -> tuple[list[Document], list[Dropped]]:
-        kept, dropped, related = drop_near_duplicates(documents, config.resemblance, config.containment)
-        groups.extend(related)
-        return kept, dropped
+def build_rank(config: CorpusConfig, out: Path, rank: Rank) -> None:
+    """The share of one of several ranks: every ``world_size``-th shard goes through the steps.
 
-    steps: list[tuple[str, Step]] = [
-        ("clean", clean_documents),
-        ("long enough", lambda documents: drop_short(documents, config.min_characters)),
-        ("exact duplicates", drop_exact_duplicates),
-        ("near duplicates", near_duplicates),
-    ]
-    for name, step in steps:
-        before = total(documents)
-        documents, dropped = step(documents)
-        funnel.count(name, before, documents, dropped)
-    if not documents:
-        raise DataError(f"no usable text in {config.path or config.source}: {_reasons(funnel.dropped)}")
-    train, validation = split(documents, groups, config.validation_fraction, seed)
+    The ranks share a file system. ``build`` with the same arguments then finds all shards done, and finishes.
+    """
+    plan, shards = prepare(config, out)
+    run(plan, shards, executor_for(config.workers, sum(shard.bytes for shard in shards) // rank.world_size), rank)
 
-    sides = {
-        name: dict(zip(("documents", "bytes"), total(side), strict=True))
-        for name, side in (("train", train), ("validation", validation))
-    }
-    write_jsonl(out / "train.jsonl", (document.to_json() for document in train))
-    write_jsonl(out / "validation.jsonl", (document.to_json() for document in validation))
-    write_jsonl(out / "dropped.jsonl", (item.to_json() for item in funnel.dropped))
-    write_json(out / "funnel.json", {"steps": funnel.steps, **sides})
-    write_json(out / "sources.json", sources)
+
+@dataclass(frozen=True)
+class ArchiveShard:
+    """All of a registered source."""
+
+    name: str
+    bytes: int
+
+
+def prepare(config: CorpusConfig, out: Path) -> tuple[Plan, Sequence[Shard]]:
+    """The pipeline with its input's shards, and the folder where it works: another one whenever anything changes."""
+    shards: Sequence[Any]
+    if config.path is None:
+        archive = archive_path(get_source(config.source))
+        shards = [ArchiveShard(config.source, archive.stat().st_size if archive.is_file() else 0)]
+    else:
+        shards = find_shards([config.path], config.reading)
+    folder = out.with_name(f"{out.name}-shards") / _identity(config, shards)
+    reader = functools.partial(_read, config.reading)
+    passes = cut_into_passes(expand(config.steps))
+    return Plan(folder, config, passes, len(shards), reader, config.dropped_characters), shards
+
+
+def _read(config: ReadingConfig, shard: Any) -> Iterator[Document | Dropped]:
+    if isinstance(shard, ArchiveShard):
+        yield from read_source(get_source(shard.name))
+    else:
+        yield from read_shard(shard, config)
+
+
+def _identity(config: CorpusConfig, shards: Sequence[Any]) -> str:
+    """A hash of all that the documents depend on; of the files their size and time."""
+    from groundup.core.run import code_version  # it imports PyTorch, which a worker does not need
+
+    times = []
+    for path in input_files(config):
+        stat = path.stat() if path.exists() else None
+        times.append([str(path), stat.st_size, stat.st_mtime_ns] if stat else [str(path)])
+    parts = [to_json(settings(config)), code_version(__name__), times, len(shards)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _write(outcome: Outcome, config: CorpusConfig, out: Path, seed: int) -> dict[str, float]:
+    """The files of the stage; its metrics."""
+    accounts = outcome.accounts
+    if not accounts[-1].documents_out:
+        raise DataError(f"no usable text in {config.path or config.source}: {_reasons(outcome)}")
+    sides = _write_sides(outcome, config.validation_fraction, out, seed)
+    _write_lines(out / "dropped.jsonl", outcome.dropped_lines())
+    write_json(out / "funnel.json", {"steps": [account.funnel() for account in accounts], **sides})
+    steps = [account.evidence() for account in accounts]
+    write_json(out / "evidence.json", {"steps": steps, "read": outcome.read.to_json(), "kept": outcome.kept.to_json()})
+    write_json(out / "seconds.json", {account.step: round(account.seconds, 3) for account in accounts})
+    write_json(out / "sources.json", [_source_row(config, accounts[0].documents_out, accounts[0].bytes_out)])
     return {
-        "documents_read": everything[0],
-        "bytes_read": everything[1],
-        "documents_dropped": len(funnel.dropped),
+        "documents_read": accounts[0].documents_in,
+        "bytes_read": accounts[0].bytes_in,
+        "documents_dropped": accounts[0].documents_in - accounts[-1].documents_out,
         **{f"{name}_{unit}": count for name, side in sides.items() for unit, count in side.items()},
     }
 
 
-def clean_documents(documents: list[Document]) -> tuple[list[Document], list[Dropped]]:
-    """Clean every text; what is empty afterwards is dropped."""
-    kept, dropped = [], []
-    for document in track(documents, "clean", total=len(documents), unit="document"):
-        text = clean(document.text)
-        if text:
-            kept.append(replace(document, text=text))
-        else:
-            dropped.append(Dropped.of(document, "empty", "nothing is left after cleaning"))
-    return kept, dropped
+Side = Literal["train", "validation"]
 
 
-def drop_short(documents: list[Document], min_characters: int) -> tuple[list[Document], list[Dropped]]:
-    """Drop texts of fewer than ``min_characters`` characters."""
-    dropped = [
-        Dropped.of(document, "too short", f"{len(document.text)} characters, the limit is {min_characters}")
-        for document in documents
-        if len(document.text) < min_characters
-    ]
-    return [document for document in documents if len(document.text) >= min_characters], dropped
+def _write_sides(outcome: Outcome, fraction: float, out: Path, seed: int) -> dict[Side, dict[str, int]]:
+    """Write the train and the validation documents; how many of each, and their bytes."""
+    sizes = outcome.sizes().tolist()
+    chosen = choose_validation(sizes, outcome.groups(), fraction, seed)
+    if chosen:
+        _write_lines(out / "train.jsonl", _lines(outcome, chosen, wanted=False))
+        _write_lines(out / "validation.jsonl", _lines(outcome, chosen, wanted=True))
+        validation = sum(sizes[number] for number in chosen)
+        return {
+            "train": {"documents": len(sizes) - len(chosen), "bytes": sum(sizes) - validation},
+            "validation": {"documents": len(chosen), "bytes": validation},
+        }
+    place = max(range(len(sizes)), key=sizes.__getitem__)
+    longest = next(itertools.islice(outcome.documents(), place, None))
+    before, after = cut_longest(longest, sizes, fraction)
+    lines = (_line(before) if number == place else line for number, line in enumerate(outcome.lines()))
+    _write_lines(out / "train.jsonl", lines)
+    _write_lines(out / "validation.jsonl", [_line(after)])
+    return {
+        "train": {"documents": len(sizes), "bytes": sum(sizes) - sizes[place] + before.bytes},
+        "validation": {"documents": 1, "bytes": after.bytes},
+    }
 
 
-def _read(config: CorpusConfig) -> tuple[list[Document], list[Dropped], list[dict[str, Any]]]:
-    """Documents, unreadable ones, and the row of ``sources.json``."""
-    dropped: list[Dropped] = []
+def _lines(outcome: Outcome, chosen: set[int], wanted: bool) -> Iterator[bytes]:
+    return (line for number, line in enumerate(outcome.lines()) if (number in chosen) is wanted)
+
+
+def _line(document: Document) -> bytes:
+    return (json.dumps(document.to_json(), ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as handle:
+        handle.writelines(lines)
+
+
+def _source_row(config: CorpusConfig, documents: int, size: int) -> dict[str, Any]:
+    """Where the text came from, for ``sources.json``."""
     if config.path is None:
         source = get_source(config.source)
-        documents = read_source(source)
         row = {"name": source.name, "package": source.package, "version": source.version, "sha256": source.sha256}
         row["licence"] = source.licence
     else:
-        documents, dropped, sha256 = read_files(config.path, int(config.max_megabytes * 2**20))
-        row = {"name": config.path.name or str(config.path), "package": "", "version": "", "sha256": sha256}
+        row = {"name": config.path.name or str(config.path), "package": "", "version": "", "sha256": _digest(config)}
         row["licence"] = "as the owner of the text says"
-    count, size = total(documents)
-    return documents, dropped, [{**row, "files": count, "bytes": size}]
+    return {**row, "files": documents, "bytes": size}
 
 
-def _reasons(dropped: list[Dropped]) -> str:
+def _digest(config: CorpusConfig) -> str:
+    """SHA-256 over the names and contents of all files."""
+    digest = hashlib.sha256()
+    for path in input_files(config):
+        try:
+            digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + sha256_of(path).encode())
+        except FileNotFoundError:
+            digest.update(b"missing")
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _reasons(outcome: Outcome) -> str:
     """The first few dropped documents and why, in one line."""
-    shown = [f"{item.document.id} is {item.reason} ({item.detail})" for item in dropped[:3]]
-    more = len(dropped) - len(shown)
+    rows = [json.loads(line) for line in itertools.islice(outcome.dropped_lines(), 3)]
+    shown = [f"{row['id']} is {row['reason']} ({row['detail']})" for row in rows]
+    more = outcome.accounts[0].documents_in - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")

@@ -23,43 +23,65 @@ def split(
 ) -> tuple[list[Document], list[Document]]:
     """Train and validation documents, in their order; a function of the documents and the seed alone.
 
-    Groups are drawn in random order and taken as long as they fit into ``fraction`` of the bytes. Where whole
-    documents are too few or too long for that, the longest document is cut at a paragraph: its end
-    becomes the validation text, and a line on stderr says so.
-
     Args:
         groups: ids of related documents; every id once.
 
     Raises:
         DataError: the text is too short to be split.
     """
-    total = sum(document.bytes for document in documents)
-    wanted = fraction * total
-    chosen = _choose_groups(documents, groups, wanted, seed)
-    validation = [document for document in documents if document.id in chosen]
-    got = sum(document.bytes for document in validation)
-    if TOLERANCE[0] * wanted <= got <= TOLERANCE[1] * wanted and got >= MINIMUM_VALIDATION_BYTES:
-        return [document for document in documents if document.id not in chosen], validation
-    longest = max(documents, key=lambda document: document.bytes)
-    before, after = cut(longest, fraction=min(0.5, max(wanted, MINIMUM_VALIDATION_BYTES) / longest.bytes))
-    say(f"  corpus: {len(documents)} documents give no split; the end of {longest.id!r} becomes the validation text")
-    return [before if document is longest else document for document in documents], [after]
+    numbers = {document.id: number for number, document in enumerate(documents)}
+    sizes = [document.bytes for document in documents]
+    chosen = choose_validation(sizes, [[numbers[name] for name in group] for group in groups], fraction, seed)
+    if chosen:
+        sides: tuple[list[Document], list[Document]] = ([], [])
+        for number, document in enumerate(documents):
+            sides[number in chosen].append(document)
+        return sides
+    longest = max(range(len(documents)), key=sizes.__getitem__)
+    before, after = cut_longest(documents[longest], sizes, fraction)
+    return [*documents[:longest], before, *documents[longest + 1 :]], [after]
 
 
-def _choose_groups(documents: list[Document], groups: Sequence[Sequence[str]], wanted: float, seed: int) -> set[str]:
-    """Ids of the validation documents: at least two where there are enough, never all."""
-    size = {document.id: document.bytes for document in documents}
-    order = [list(group) for group in groups]
+def choose_validation(sizes: Sequence[int], groups: Sequence[Sequence[int]], fraction: float, seed: int) -> set[int]:
+    """The documents for validation: at least two, never all; none where whole documents give no good split.
+
+    Groups are drawn in random order and taken as long as they fit into ``fraction`` of the bytes.
+
+    Args:
+        sizes: bytes of every document.
+        groups: numbers of related documents; every number once.
+    """
+    wanted = fraction * sum(sizes)
+    order = list(range(len(groups)))
     python_rng(seed, "corpus", "split").shuffle(order)
-    chosen: list[str] = []
+    chosen: set[int] = set()
     got = 0
-    for group in order:
-        group_bytes = sum(size[name] for name in group)
-        enough = got >= 0.75 * wanted and len(chosen) >= 2
-        if not enough and got + group_bytes <= 1.25 * wanted:
-            chosen += group
+    for place in order:
+        if got >= 0.75 * wanted and len(chosen) >= 2:
+            break
+        group_bytes = sum(sizes[number] for number in groups[place])
+        if got + group_bytes <= 1.25 * wanted:
+            chosen.update(groups[place])
             got += group_bytes
-    return set(chosen)
+    enough = TOLERANCE[0] * wanted <= got <= TOLERANCE[1] * wanted and got >= MINIMUM_VALIDATION_BYTES
+    return chosen if enough else set()
+
+
+def cut_longest(longest: Document, sizes: Sequence[int], fraction: float) -> tuple[Document, Document]:
+    """Where whole documents are too few or too long: the end of the longest becomes the validation text, and a line
+    on stderr says so.
+
+    Args:
+        longest: the longest document.
+        sizes: bytes of every document.
+
+    Raises:
+        DataError: the text is too short to be split.
+    """
+    wanted = fraction * sum(sizes)
+    parts = cut(longest, fraction=min(0.5, max(wanted, MINIMUM_VALIDATION_BYTES) / longest.bytes))
+    say(f"  corpus: {len(sizes)} documents give no split; the end of {longest.id!r} becomes the validation text")
+    return parts
 
 
 def cut(document: Document, fraction: float) -> tuple[Document, Document]:

@@ -75,11 +75,15 @@ def test_same_input_and_seed_give_the_same_bytes_and_other_seeds_another_split(f
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         build(CorpusConfig(path=folder), tmp_path / name, seed)
     contents = [
-        {file.name: file.read_bytes() for file in sorted((tmp_path / name).iterdir())} for name in ("a", "b", "c")
+        {file.name: file.read_bytes() for file in sorted((tmp_path / name).iterdir()) if file.name != "seconds.json"}
+        for name in ("a", "b", "c")
     ]
     assert contents[0] == contents[1]
     assert contents[0]["validation.jsonl"] != contents[2]["validation.jsonl"]
-    assert sorted(contents[0]) == ["dropped.jsonl", "funnel.json", "sources.json", "train.jsonl", "validation.jsonl"]
+    assert sorted(contents[0]) == sorted(
+        ["dropped.jsonl", "evidence.json", "funnel.json", "sources.json", "train.jsonl", "validation.jsonl"]
+    )
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b", "c", "texts"]
 
 
 def test_sources_say_where_the_text_came_from(folder: Path, tmp_path: Path) -> None:
@@ -123,7 +127,8 @@ def test_one_document_of_many_megabytes_works(tmp_path: Path, prose: Prose) -> N
         ("resemblance", float("nan")),
         ("containment", 1.5),
         ("min_characters", 0),
-        ("max_megabytes", 0.0),
+        ("dropped_characters", -1),
+        ("workers", -2),
         ("source", "nowhere"),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_document_above_the_limit_is_left_out_unread(read_corpus: Command, tin
     folder = Path(shutil.copytree(tiny_corpus, tmp_path / "texts"))
     (folder / "large.txt").write_bytes(b"A line of text.\n" * 100_000)
     (folder / "rows.jsonl").write_text(json.dumps({"text": "word " * 300_000}) + "\n", encoding="utf-8")
-    outcome = read_corpus(folder, "--corpus.max-megabytes", "1")
+    outcome = read_corpus(folder, "--corpus.reading.max-megabytes", "1")
     assert outcome.code == 0
     left_out = dropped(tmp_path)
     assert left_out["large.txt"] == ("too large", "1600000 bytes, the limit is 1048576")

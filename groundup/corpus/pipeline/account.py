@@ -1,0 +1,259 @@
+"""What a pipeline did, in numbers and examples: counts, drop reasons, measures, and a sample for human eyes.
+
+Documents enter one by one; a bounded record leaves. Records of parts of a corpus add up to that of the whole, whoever
+worked on which part: counts add, histograms add, and of the examples those with the smallest hash stay, which is a
+uniform sample (bottom-k; Broder 1997) and the same one for every division of the work.
+"""
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from groundup.corpus.document import Document, Dropped
+
+#: Examples that are kept of each reason to drop, and of what a step changed.
+DROPPED_EXAMPLES, CHANGED_EXAMPLES = 4, 6
+#: Characters of an example's text, and of those before the first change.
+EXCERPT, CONTEXT = 700, 80
+#: Different values of a fact (languages, licences) that are told apart; the rest count together.
+MOST_VALUES = 500
+OTHER = "other"
+#: Facts whose values are counted.
+FACTS = ("language", "kind", "licence")
+
+
+class Examples:
+    """The ``size`` rows whose documents have the smallest hashes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        # The largest hash first: negative, it is heapq's smallest number.
+        self._heap: list[tuple[int, str, tuple[tuple[str, str], ...]]] = []
+
+    def wants(self, step: str, name: str) -> int | None:
+        """The hash of a document's ``name`` in this ``step`` if it is among the smallest so far."""
+        key = int.from_bytes(hashlib.blake2b(f"{step}\0{name}".encode(), digest_size=7).digest(), "big")
+        return key if len(self._heap) < self.size or key < -self._heap[0][0] else None
+
+    def add(self, key: int, row: dict[str, str]) -> None:
+        heapq.heappush(self._heap, (-key, row["id"], tuple(row.items())))
+        if len(self._heap) > self.size:
+            heapq.heappop(self._heap)
+
+    def rows(self) -> list[dict[str, str]]:
+        """Smallest hash first."""
+        return [row for _, row in self.to_json()]
+
+    def merge(self, other: "Examples") -> None:
+        for key, row in other.to_json():
+            self.add(key, row)
+
+    def to_json(self) -> list[tuple[int, dict[str, str]]]:
+        return [(-key, dict(row)) for key, _, row in sorted(self._heap, reverse=True)]
+
+    @classmethod
+    def from_json(cls, size: int, rows: list[Any]) -> "Examples":
+        examples = cls(size)
+        for key, row in rows:
+            examples.add(key, row)
+        return examples
+
+
+@dataclass
+class Measure:
+    """A number that documents have: how many of them, its sum, and a histogram of its first two digits."""
+
+    count: int = 0
+    sum: float = 0.0
+    histogram: Counter[float] = field(default_factory=Counter)
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.sum += value
+        self.histogram[float(f"{value:.1e}")] += 1
+
+    def merge(self, other: "Measure") -> None:
+        self.count += other.count
+        self.sum += other.sum
+        self.histogram.update(other.histogram)
+
+    def to_json(self) -> dict[str, Any]:
+        pairs = [list(pair) for pair in sorted(self.histogram.items())]
+        return {"count": self.count, "sum": self.sum, "histogram": pairs}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Measure":
+        return cls(row["count"], row["sum"], Counter({float(value): number for value, number in row["histogram"]}))
+
+
+class Measures(dict[str, Measure]):
+    """Measures by name."""
+
+    def add(self, name: str, value: float) -> None:
+        if name not in self:
+            self[name] = Measure()
+        self[name].add(value)
+
+    def merge(self, other: "Measures") -> None:
+        for name, measure in other.items():
+            self.setdefault(name, Measure()).merge(measure)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: self[name].to_json() for name in sorted(self)}
+
+    @classmethod
+    def from_json(cls, rows: Mapping[str, Any]) -> "Measures":
+        return cls({name: Measure.from_json(row) for name, row in rows.items()})
+
+
+@dataclass
+class Profile:
+    """What a set of documents is like: their lengths, languages, kinds and measures."""
+
+    bytes: Measure = field(default_factory=Measure)
+    facts: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in FACTS})
+    measures: Measures = field(default_factory=Measures)
+
+    def add(self, document: Document, size: int) -> None:
+        """Count a document of ``size`` bytes."""
+        self.bytes.add(size)
+        for name in FACTS:
+            if value := document.facts.get(name, ""):
+                self._count(name, value, 1)
+        for name, number in document.measures.items():
+            self.measures.add(name, number)
+
+    def _count(self, name: str, value: str, times: int) -> None:
+        counter = self.facts[name]
+        counter[value if value in counter or len(counter) < MOST_VALUES else OTHER] += times
+
+    def merge(self, other: "Profile") -> None:
+        self.bytes.merge(other.bytes)
+        self.measures.merge(other.measures)
+        for name in FACTS:
+            for value, number in sorted(other.facts[name].items()):
+                self._count(name, value, number)
+
+    def to_json(self) -> dict[str, Any]:
+        facts = {name: dict(sorted(counter.items())) for name, counter in self.facts.items()}
+        return {"bytes": self.bytes.to_json(), "facts": facts, "measures": self.measures.to_json()}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Profile":
+        facts = {name: Counter(row["facts"].get(name, {})) for name in FACTS}
+        return cls(Measure.from_json(row["bytes"]), facts, Measures.from_json(row["measures"]))
+
+
+@dataclass
+class Account:
+    """What one step did to the documents that came to it."""
+
+    step: str
+    documents_in: int = 0
+    bytes_in: int = 0
+    documents_out: int = 0
+    bytes_out: int = 0
+    changed: int = 0
+    seconds: float = 0.0
+    """Of processor time, over all workers; the only part that differs from run to run."""
+    removed: dict[str, list[int]] = field(default_factory=dict)
+    """Reason → documents, bytes."""
+    measures: Measures = field(default_factory=Measures)
+    """What the step measured, on documents that it kept and on those that it dropped."""
+    dropped: dict[str, Examples] = field(default_factory=dict)
+    rewritten: Examples = field(default_factory=lambda: Examples(CHANGED_EXAMPLES))
+
+    def enter(self, size: int) -> None:
+        """A document of ``size`` bytes comes to the step."""
+        self.documents_in += 1
+        self.bytes_in += size
+
+    def keep(self, size: int) -> None:
+        """It leaves with ``size`` bytes."""
+        self.documents_out += 1
+        self.bytes_out += size
+
+    def change(self, before: Document, after: Document) -> None:
+        """Its text is another one now."""
+        self.changed += 1
+        if (key := self.rewritten.wants(self.step, before.id)) is not None:
+            signs = enumerate(zip(before.text, after.text, strict=False))
+            same = next((place for place, (old, new) in signs if old != new), min(len(before.text), len(after.text)))
+            start = max(0, same - CONTEXT)
+            texts = {"before": excerpt(before.text, start), "after": excerpt(after.text, start)}
+            self.rewritten.add(key, {"id": before.id, "title": before.title, **texts})
+
+    def drop(self, item: Dropped) -> None:
+        """It ends here."""
+        count = self.removed.setdefault(item.reason, [0, 0])
+        count[0] += 1
+        count[1] += item.bytes
+        examples = self.dropped.setdefault(item.reason, Examples(DROPPED_EXAMPLES))
+        document = item.document
+        if (key := examples.wants(self.step, document.id)) is not None:
+            text = excerpt(document.text)
+            row = {"id": document.id, "title": document.title, "detail": item.detail, "text": text}
+            examples.add(key, row)
+
+    def measure(self, before: Mapping[str, float], after: Mapping[str, float]) -> None:
+        """Count what the step measured: names that are new or have another value."""
+        for name, value in after.items():
+            if before.get(name) != value:
+                self.measures.add(name, value)
+
+    def merge(self, other: "Account") -> None:
+        for name in ("documents_in", "bytes_in", "documents_out", "bytes_out", "changed", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for reason, (documents, size) in other.removed.items():
+            count = self.removed.setdefault(reason, [0, 0])
+            count[0] += documents
+            count[1] += size
+        self.measures.merge(other.measures)
+        self.rewritten.merge(other.rewritten)
+        for reason, examples in other.dropped.items():
+            self.dropped.setdefault(reason, Examples(DROPPED_EXAMPLES)).merge(examples)
+
+    def funnel(self) -> dict[str, Any]:
+        """Its row of ``funnel.json``; bytes that kept documents lost count as "trimmed"."""
+        removed = dict(self.removed)
+        if trimmed := self.bytes_in - self.bytes_out - sum(size for _, size in removed.values()):
+            removed["trimmed"] = [0, trimmed]
+        return {
+            **{"step": self.step, "documents_in": self.documents_in, "documents_out": self.documents_out},
+            **{"bytes_in": self.bytes_in, "bytes_out": self.bytes_out},
+            "removed": [{"reason": r, "documents": n, "bytes": size} for r, (n, size) in sorted(removed.items())],
+        }
+
+    def evidence(self) -> dict[str, Any]:
+        """Its row of ``evidence.json``: what it changed and measured, and examples of what it dropped and changed."""
+        return {
+            **{"step": self.step, "changed": self.changed, "measures": self.measures.to_json()},
+            "dropped": {reason: self.dropped[reason].rows() for reason in sorted(self.dropped)},
+            "rewritten": self.rewritten.rows(),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        row = {name: value for name, value in vars(self).items() if isinstance(value, str | int | float)}
+        return {
+            **row,
+            "removed": self.removed,
+            "measures": self.measures.to_json(),
+            "dropped": {reason: examples.to_json() for reason, examples in self.dropped.items()},
+            "rewritten": self.rewritten.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Account":
+        dropped = {reason: Examples.from_json(DROPPED_EXAMPLES, rows) for reason, rows in row["dropped"].items()}
+        rewritten = Examples.from_json(CHANGED_EXAMPLES, row["rewritten"])
+        rest = {"measures": Measures.from_json(row["measures"]), "dropped": dropped, "rewritten": rewritten}
+        return cls(**{**row, **rest})
+
+
+def excerpt(text: str, start: int = 0) -> str:
+    """At most ``EXCERPT`` characters from ``start`` on, with an ellipsis where something is left out."""
+    end = start + EXCERPT
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

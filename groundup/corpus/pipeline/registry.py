@@ -1,0 +1,124 @@
+"""Every step by its name, and the pipelines that have names.
+
+A step's module is imported when the step is used, so that nobody needs the packages of the others.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from groundup.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a step is made from the configuration of the corpus."""
+
+    place: str
+    """``module:Class``."""
+    what: str
+    """What it does, in a line."""
+    arguments: Callable[[Any], tuple[Any, ...]]
+    """The configuration → what the class is made from."""
+    across: bool = False
+    """Whether it looks across documents."""
+
+
+def _section(name: str) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda config: (getattr(config, name),)
+
+
+STEPS: Mapping[str, Entry] = {
+    "clean": Entry(
+        "groundup.corpus.pipeline.basic:Clean",
+        "Unicode, control characters, white space, Project Gutenberg's frame",
+        lambda config: (),
+    ),
+    "long enough": Entry(
+        "groundup.corpus.pipeline.basic:LongEnough",
+        "drops texts shorter than corpus.min-characters",
+        lambda config: (config.min_characters,),
+    ),
+    "exact duplicates": Entry(
+        "groundup.corpus.dedup:Exact",
+        "keeps the first of equal texts; case and white space aside",
+        _section("exact"),
+        across=True,
+    ),
+    "url duplicates": Entry(
+        "groundup.corpus.dedup:Exact",
+        "keeps the first page of an address",
+        lambda config: (replace(config.exact, unit="url"),),
+        across=True,
+    ),
+    "repeated paragraphs": Entry(
+        "groundup.corpus.dedup:Exact",
+        "removes paragraphs that stood in the corpus before",
+        lambda config: (replace(config.exact, unit="paragraph"),),
+        across=True,
+    ),
+    "repeated lines": Entry(
+        "groundup.corpus.dedup:Exact",
+        "removes lines that stood in the corpus before",
+        lambda config: (replace(config.exact, unit="line"),),
+        across=True,
+    ),
+    "near duplicates": Entry(
+        "groundup.corpus.pipeline.whole:NearDuplicates",
+        "one of each set of documents that say the same, compared in memory: for corpora of up to a gigabyte or so",
+        lambda config: (config.resemblance, config.containment),
+        across=True,
+    ),
+}
+
+#: What a recipe does that says nothing else.
+DEFAULT = ("clean", "long enough", "exact duplicates", "near duplicates")
+
+#: A name that stands for several steps.
+PIPELINES: Mapping[str, tuple[str, ...]] = {
+    "default": DEFAULT,
+}
+
+
+def spelled(name: str) -> str:
+    """A step's name as this file spells it: ``exact-duplicates`` is ``exact duplicates``."""
+    return " ".join(name.replace("-", " ").replace("_", " ").split()).lower()
+
+
+def expand(names: Iterable[str]) -> tuple[str, ...]:
+    """The steps that ``names``, of steps or pipelines, stand for.
+
+    Raises:
+        UsageError: one is unknown (with a suggestion), or a step stands there twice.
+    """
+    steps: list[str] = []
+    for given in names:
+        name = spelled(given)
+        if name not in PIPELINES and name not in STEPS:
+            known = [*PIPELINES, *STEPS]
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0].replace(' ', '-')}?" if close else f"use one of: {listed(known)}"
+            raise UsageError(f"corpus.steps: {given!r} is no step; {hint}")
+        steps += PIPELINES.get(name, (name,))
+    for place, name in enumerate(steps):
+        if name in steps[:place]:
+            raise UsageError(f"corpus.steps: {name.replace(' ', '-')} stands there twice; leave one out")
+    return tuple(steps)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as a command line takes them."""
+    return ", ".join(name.replace(" ", "-") for name in names)
+
+
+def make(name: str, config: Any) -> Any:
+    """The step called ``name``, made from its section of the configuration: a ``Step``, or one across documents.
+
+    Raises:
+        UsageError: it needs a package that is not installed, or its section is wrong.
+    """
+    entry = STEPS[name]
+    module, _, kind = entry.place.partition(":")
+    return getattr(importlib.import_module(module), kind)(*entry.arguments(config))
