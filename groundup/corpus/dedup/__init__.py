@@ -30,6 +30,7 @@ from groundup.corpus.dedup.collection import (
 from groundup.corpus.dedup.cross import CrossStep, Sketch, Sketches, Verdicts, Workspace, find_duplicates, run
 from groundup.corpus.dedup.exact import Exact, ExactConfig, canonical_url
 from groundup.corpus.dedup.hashing import Hashes, mix
+from groundup.corpus.dedup.minhash import MinHash, MinHashConfig, collision_probability, draw_collision_probability
 
 __all__ = [
     "BANDS",
@@ -43,6 +44,8 @@ __all__ = [
     "Exact",
     "ExactConfig",
     "Hashes",
+    "MinHash",
+    "MinHashConfig",
     "Overlap",
     "Sketch",
     "Sketches",
@@ -50,7 +53,9 @@ __all__ = [
     "Workspace",
     "banded_pairs",
     "canonical_url",
+    "collision_probability",
     "containing_pairs",
+    "draw_collision_probability",
     "drop_exact_duplicates",
     "drop_near_duplicates",
     "find_duplicates",

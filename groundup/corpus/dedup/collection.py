@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from groundup.core.progress import track
 from groundup.core.seeding import numpy_rng
 from groundup.corpus.dedup.hashing import Hashes, mix
+from groundup.corpus.dedup.words import UNSPACED
 from groundup.corpus.document import Document, Dropped
 
 #: Words per shingle. With three, different plays reach 0.036; with five, folio and modern edition fall to 0.39.
@@ -63,9 +64,7 @@ def drop_exact_duplicates(documents: list[Document]) -> tuple[list[Document], li
 
 # --- shingles ---------------------------------------------------------------------------------------------------------
 
-# Scripts without spaces between words count every character as a word.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(f"[{_UNSPACED}]|[^\\W_{_UNSPACED}]+(?:['’][^\\W_{_UNSPACED}]+)*")
+_WORD = re.compile(f"[{UNSPACED}]|[^\\W_{UNSPACED}]+(?:['’][^\\W_{UNSPACED}]+)*")
 _SPACE = re.compile(r"\s")
 _EXCHANGED = str.maketrans({**dict.fromkeys("aeiouæœvyjh'’"), "c": "k", "q": "k", "z": "s"})
 _DOUBLED = re.compile(r"(.)\1+")
@@ -83,7 +82,7 @@ def skeleton(word: str) -> str:
     return _DOUBLED.sub(r"\1", letters.translate(_EXCHANGED))
 
 
-class _Vocabulary(dict[str, int]):
+class Vocabulary(dict[str, int]):
     """Word → 64-bit hash of its skeleton (0 for an empty one), remembered: a corpus repeats its words."""
 
     LIMIT = 1_000_000
@@ -106,14 +105,19 @@ def _words(text: str, piece: int = 1 << 20) -> Iterator[list[str]]:
         start = end
 
 
-def shingles(text: str, vocabulary: dict[str, int] | None = None) -> Hashes:
-    """Hashes of all runs of ``SHINGLE_WORDS`` word skeletons, sorted and unique; empty for a short text."""
-    vocabulary = _Vocabulary() if vocabulary is None else vocabulary
+def skeleton_hashes(text: str, vocabulary: dict[str, int] | None = None) -> Hashes:
+    """A hash for the skeleton of every word that has one, in order."""
+    vocabulary = Vocabulary() if vocabulary is None else vocabulary
     pieces = [
         np.fromiter(map(vocabulary.__getitem__, words), dtype=np.uint64, count=len(words))
         for words in _words(text.lower())
     ]
-    hashes = np.concatenate([np.empty(0, dtype=np.uint64), *(piece[piece != 0] for piece in pieces)])
+    return np.concatenate([np.empty(0, dtype=np.uint64), *(piece[piece != 0] for piece in pieces)])
+
+
+def shingles(text: str, vocabulary: dict[str, int] | None = None) -> Hashes:
+    """Hashes of all runs of ``SHINGLE_WORDS`` word skeletons, sorted and unique; empty for a short text."""
+    hashes = skeleton_hashes(text, vocabulary)
     if len(hashes) < MINIMUM_WORDS:
         return np.empty(0, dtype=np.uint64)
     runs = len(hashes) - SHINGLE_WORDS + 1
@@ -259,7 +263,7 @@ class Clusters:
 
 def shingle_sets(documents: Sequence[Document]) -> list[Hashes]:
     """``shingles`` of every document, with one shared vocabulary."""
-    vocabulary = _Vocabulary()
+    vocabulary = Vocabulary()
     return [
         shingles(document.text, vocabulary)
         for document in track(documents, "shingles", total=len(documents), unit="document")
