@@ -47,7 +47,7 @@ STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluat
 #: Words that may follow `tokenizer` instead of a recipe.
 TOOL_NAMES = ("train", "encode", "decode", "show", "trace", "compare")
 #: Words that may follow `corpus` instead of a recipe.
-CORPUS_TOOL_NAMES = ("report", "try", "shard")
+CORPUS_TOOL_NAMES = ("report", "try", "steps", "shard")
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ def _corpus(words: list[str]) -> int:
     from groundup.corpus.pipeline import commands
 
     name, rest = _positional(words, "")
-    if name == "report":
-        return commands.report(rest)
+    if name in commands.ALONE:
+        return commands.ALONE[name](rest)
     if name in commands.WITH_RECIPE:
         return _corpus_with_recipe(name, rest)
     if words[:1] in (["-h"], ["--help"]):

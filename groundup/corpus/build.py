@@ -19,14 +19,14 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from groundup.core.config import to_json
 from groundup.core.errors import DataError, StorageError, UsageError
 from groundup.core.files import atomic_file, sha256_of, write_json
-from groundup.corpus.dedup import ExactConfig
+from groundup.corpus.dedup import ExactConfig, MinHashConfig
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.pipeline.engine import Outcome, Rank, cut_into_passes, run
 from groundup.corpus.pipeline.executor import executor_for
@@ -63,6 +63,7 @@ class CorpusConfig:
     """Processes that work at the same time; 0: one for each core, as far as there is work for it."""
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     exact: ExactConfig = field(default_factory=ExactConfig)
+    minhash: MinHashConfig = field(default_factory=MinHashConfig)
 
     def __post_init__(self) -> None:
         for name in ("validation_fraction", "resemblance", "containment"):
@@ -84,14 +85,30 @@ def settings(config: CorpusConfig) -> CorpusConfig:
 
 
 def input_files(config: CorpusConfig) -> list[Path]:
-    """The user's own files that the corpus is made from.
+    """The user's own files that the corpus depends on: its text, and the lists and models of its steps.
 
     Raises:
-        DataError: there are none.
+        DataError: there is no text.
     """
-    if config.path is None:
-        return []
-    return [Path(file.path) for file in list_files([config.path]) if file.path != STANDARD_INPUT]
+    text = [] if config.path is None else [file.path for file in list_files([config.path])]
+    return [Path(path) for path in text if path != STANDARD_INPUT] + [path for _, _, path in _paths(config)]
+
+
+def with_absolute_paths(config: CorpusConfig) -> CorpusConfig:
+    """The configuration with the user's paths made absolute, so that they mean the same from any folder."""
+    for section, key, path in _paths(config):
+        absolute = replace(getattr(config, section), **{key: path.expanduser().absolute()})
+        config = replace(config, **{section: absolute})
+    return config if config.path is None else replace(config, path=config.path.expanduser().absolute())
+
+
+def _paths(config: CorpusConfig) -> Iterator[tuple[str, str, Path]]:
+    """Section, key and value of every file that a step reads."""
+    for section in fields(config):
+        if is_dataclass(value := getattr(config, section.name)):
+            for key in fields(value):
+                if isinstance(path := getattr(value, key.name), Path):
+                    yield section.name, key.name, path
 
 
 def build(config: CorpusConfig, out: Path, seed: int) -> dict[str, float]:
@@ -236,9 +253,10 @@ def _source_row(config: CorpusConfig, documents: int, size: int) -> dict[str, An
 
 
 def _digest(config: CorpusConfig) -> str:
-    """SHA-256 over the names and contents of all files."""
+    """SHA-256 over the names and contents of all files that text was read from."""
+    assert config.path is not None, "only a user's own files are hashed"
     digest = hashlib.sha256()
-    for path in input_files(config):
+    for path in (Path(file.path) for file in list_files([config.path]) if file.path != STANDARD_INPUT):
         try:
             digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + sha256_of(path).encode())
         except FileNotFoundError:

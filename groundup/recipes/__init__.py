@@ -9,6 +9,7 @@ from pathlib import Path
 from groundup.core.config import from_table, parse, read_toml
 from groundup.core.errors import UsageError
 from groundup.corpus.build import CorpusConfig
+from groundup.corpus.build import with_absolute_paths as corpus_with_absolute_paths
 from groundup.evaluation.evaluate import EvaluateConfig
 from groundup.model import ModelConfig
 from groundup.model.presets import preset
@@ -122,7 +123,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
     return replace(
         recipe,
-        corpus=replace(recipe.corpus, path=absolute(recipe.corpus.path)),
+        corpus=corpus_with_absolute_paths(recipe.corpus),
         tokenizer=replace(recipe.tokenizer, start=absolute(recipe.tokenizer.start)),
         pretrain=replace(recipe.pretrain, start=absolute(recipe.pretrain.start)),
     )

@@ -17,8 +17,8 @@ from groundup.corpus.build import CorpusConfig, build_rank
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.pipeline.engine import Rank
 from groundup.corpus.pipeline.passes import READ
-from groundup.corpus.pipeline.registry import expand
-from groundup.corpus.pipeline.report import gather
+from groundup.corpus.pipeline.registry import PIPELINES, STEPS, expand, listed
+from groundup.corpus.pipeline.report import gather, terminal
 from groundup.corpus.pipeline.trial import Trial, trials
 from groundup.corpus.reading import open_records
 
@@ -79,6 +79,8 @@ def usage() -> str:
       what each step dropped and changed, with examples; lengths, languages and measures of what was kept
   groundup corpus try [RECIPE] --text TEXT | --file FILE [--json] [--corpus.key value …]
       what each step would do with one document, and why
+  groundup corpus steps
+      the steps, and the pipelines that have names
   groundup corpus shard [RECIPE] --rank R --world-size N [--out DIR] [--corpus.key value …]
       one of N independent ranks, on one machine or many; then `groundup corpus` puts together what they made
 
@@ -104,10 +106,19 @@ def report(words: list[str]) -> int:
     if options.json:
         print(json.dumps(data, indent=1, ensure_ascii=False))
     elif not options.html:
-        from groundup.corpus.pipeline.report import terminal
+        _show(terminal.console(), terminal.report(data))
+    return 0
 
-        console = terminal.console()
-        _show(console, terminal.report(data))
+
+def steps(words: list[str]) -> int:
+    """``groundup corpus steps``."""
+    if words and words[0] not in ("-h", "--help"):
+        raise UsageError(f"unexpected {words[0]!r}; `groundup corpus steps` takes no options")
+    for name, entry in STEPS.items():
+        print(f"{name.replace(' ', '-'):22}{'┊ ' if entry.across else '  '}{entry.what}")
+    print("\n┊ looks across documents\n")
+    for name, members in PIPELINES.items():
+        print(f"{name:10}{listed(members)}")
     return 0
 
 
@@ -118,7 +129,7 @@ def try_document(config: CorpusConfig, options: TryOptions) -> int:
     if options.json:
         print(json.dumps([_read(document), *(trial.to_json() for trial in made)], indent=1, ensure_ascii=False))
         return 0
-    console = Console(highlight=False)
+    console = terminal.console()
     if isinstance(document, Dropped):
         _show(console, Text.assemble("read: ", ("dropped", "bold red"), f", {document.reason}: {document.detail}"))
         return 0
@@ -207,3 +218,5 @@ def run(name: str, config: Any, options: Any, out: Path) -> int:
 
 #: Tools that work with a recipe, and their options.
 WITH_RECIPE = {"try": TryOptions, "shard": ShardOptions}
+#: Tools that need none.
+ALONE = {"report": report, "steps": steps}

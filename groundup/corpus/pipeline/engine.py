@@ -7,6 +7,7 @@ Ranks are processes that know nothing of each other but the folder; each takes e
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,21 +219,33 @@ class Outcome:
         leads = [this for this in self.plan.passes if this.lead]
         related = [this for this in leads if isinstance(make(this.lead, self.plan.config), WholeStep)]
         if not related:
-            return Singles(len(self.sizes()))
+            return self._clusters()
         numbers = {json.loads(line)["id"]: number for number, line in enumerate(self.lines())}
         groups = WholeStep.groups(self.plan.workspace(related[-1].number))
         named = [[numbers[name] for name in group if name in numbers] for group in groups]
         return [group for group in named if group]
 
+    def _clusters(self) -> "Groups":
+        """Relatives by the fact ``cluster``, with which a step across documents marks them."""
+        members: defaultdict[str, list[int]] = defaultdict(list)
+        for number, line in enumerate(self.lines()):
+            if b'"cluster"' in line and (cluster := json.loads(line).get("facts", {}).get("cluster")):
+                members[cluster].append(number)
+        return Groups(len(self.sizes()), list(members.values()))
 
-class Singles(Sequence[Sequence[int]]):
-    """Groups of one document each, without a list of them."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+class Groups(Sequence[Sequence[int]]):
+    """Groups of ``count`` documents in the order of their first members; those of one take no memory but a number."""
+
+    def __init__(self, count: int, larger: Sequence[Sequence[int]]) -> None:
+        self._larger = {group[0]: group for group in larger}
+        first = np.ones(count, dtype=bool)
+        first[[number for group in larger for number in group[1:]]] = False
+        self._firsts = np.flatnonzero(first)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._firsts)
 
-    def __getitem__(self, number: Any) -> Any:
-        return (number,)
+    def __getitem__(self, place: Any) -> Any:
+        first = int(self._firsts[place])
+        return self._larger.get(first, (first,))

@@ -65,6 +65,12 @@ STEPS: Mapping[str, Entry] = {
         lambda config: (replace(config.exact, unit="line"),),
         across=True,
     ),
+    "minhash": Entry(
+        "groundup.corpus.dedup:MinHash",
+        "one of each set of documents that resemble each other, in a corpus of any size",
+        _section("minhash"),
+        across=True,
+    ),
     "near duplicates": Entry(
         "groundup.corpus.pipeline.whole:NearDuplicates",
         "one of each set of documents that say the same, compared in memory: for corpora of up to a gigabyte or so",
