@@ -5,11 +5,14 @@
 
 import re
 import unicodedata
+from typing import Literal
 
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
 # Control characters, and three that show nothing: soft hyphen, zero-width space, byte order mark.
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u200b\ufeff]+")
 _BLANK_LINES = re.compile("\n{4,}")
+
+Form = Literal["NFC", "NFKC"]
 
 
 def clean(text: str) -> str:
@@ -17,10 +20,13 @@ def clean(text: str) -> str:
     return tidy(remove_boilerplate(tidy(normalize(text))))
 
 
-def normalize(text: str) -> str:
-    r"""Unicode normal form C, ``\n`` for every line end, no control characters except tab."""
+def normalize(text: str, form: Form = "NFC") -> str:
+    r"""Unicode normal form C, ``\n`` for every line end, no control characters except tab.
+
+    NFKC also makes one of what differs in looks only: ``ﬁ`` becomes ``fi``, ``Ａ`` becomes ``A``, but ``x²`` ``x2``.
+    """
     text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize(form, text)
 
 
 def tidy(text: str) -> str:

@@ -1,0 +1,10 @@
+"""Sets of names, written as the line of words that they are."""
+
+
+def names(words: str, separator: str | None = None) -> frozenset[str]:
+    """The words of a line, separated by blanks or by ``separator``."""
+    return frozenset(words.split(separator))
+
+
+#: HTML elements that have no content and no end tag.
+VOID = names("area base br col embed hr img input link meta param source track wbr")
