@@ -176,7 +176,7 @@ def edited(text: str, share: float, seed: int) -> str:
 
 def test_near_duplicates_are_dropped_however_the_work_is_divided(tmp_path: Path, prose: Prose) -> None:
     originals = [prose(seed) for seed in range(30)]
-    documents = documents_of(*originals, *(edited(originals[seed], 0.02, seed) for seed in range(0, 30, 3)))
+    documents = documents_of(*originals, *(edited(originals[seed], 0.005, seed) for seed in range(0, 30, 3)))
     outcomes = []
     for size, memory in ((7, 2000), (40, 1 << 28)):
         shards = [documents[start : start + size] for start in range(0, len(documents), size)]

@@ -1,0 +1,270 @@
+"""Documents → documents without the problems that models are examined with.
+
+A benchmark measures nothing once its questions stood in the training text. Here documents are searched for runs of
+words (8 to 13, as in the reports on GPT-3, PaLM and Llama 2) that a benchmark's items contain, too. What words are says
+``dedup.words``: case, punctuation and white space do not count.
+
+A run is no evidence when it holds next to no letters ("1 2 3 4 5 …") or stands in many items of the benchmark itself
+("which of the following is the best answer to").
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.core.errors import DataError, UsageError
+from groundup.core.files import read_jsonl
+from groundup.corpus.dedup.hashing import Hashes, mix
+from groundup.corpus.dedup.spans import without_spans
+from groundup.corpus.dedup.words import located_words
+from groundup.corpus.document import Document, Dropped
+from groundup.tasks.problem import Task
+
+SHORTEST, LONGEST = 8, 13
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_ACTIONS = ("drop", "cut", "mark")
+
+
+@dataclass(frozen=True)
+class DecontaminationConfig:
+    """Against which benchmarks, and what becomes of a document that holds an item."""
+
+    benchmarks: tuple[Path, ...] = ()
+    """Files with the benchmarks' texts: .txt, one item a line; .jsonl, an object with strings (question, answer, …) a
+    line."""
+    ngram: int = 13
+    """Words that a document must share in a row with an item; an item of fewer words, but at least 8, as a whole."""
+    action: Literal["drop", "cut", "mark"] = "drop"
+    """drop the document, cut the shared words out of it, or mark it with the fact "contaminated"."""
+    min_letters: int = 20
+    """A run of words with fewer letters is no evidence."""
+    max_items: int = 5
+    """A run of words that more items of the benchmarks contain is no evidence."""
+
+    def __post_init__(self) -> None:
+        if not SHORTEST <= self.ngram <= LONGEST:
+            raise UsageError(f"corpus.decontamination.ngram is {self.ngram}; it must be from {SHORTEST} to {LONGEST}")
+        if self.action not in _ACTIONS:
+            raise UsageError(f"corpus.decontamination.action is {self.action!r}; use drop, cut or mark")
+        for name, least in (("min_letters", 0), ("max_items", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"corpus.decontamination.{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One problem of a benchmark: its name ("gsm8k 17") and everything that gives it away."""
+
+    name: str
+    text: str
+
+
+def items_of(name: str, texts: Iterable[str]) -> Iterator[Item]:
+    """Items of a benchmark whose texts are at hand, such as the problems of a task: ``name 0``, ``name 1`` …"""
+    return (Item(f"{name} {number}", text) for number, text in enumerate(texts))
+
+
+def items_of_task(name: str, task: Task) -> Iterator[Item]:
+    """The problems of one of our own tasks, with their answers."""
+    conversations = (task.conversation(index) for index in range(len(task)))
+    return items_of(name, ("\n".join(message.content for message in each.messages) for each in conversations))
+
+
+def read_items(path: Path) -> Iterator[Item]:
+    """The items of a file, named after it.
+
+    Raises:
+        UsageError: no such file, or not of a kind that is read here.
+        ArtifactError: a line that is not JSON.
+        DataError: a line without any text.
+    """
+    if not path.is_file():
+        raise UsageError(f"corpus.decontamination.benchmarks: {path} is no file")
+    if path.suffix == ".txt":
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from items_of(path.stem, (line.strip() for line in lines))
+    elif path.suffix == ".jsonl":
+        yield from items_of(
+            path.stem, (_text_of(row, path, line) for line, row in enumerate(read_jsonl(path), start=1))
+        )
+    else:
+        raise UsageError(f"corpus.decontamination.benchmarks: {path.name} is neither .txt nor .jsonl")
+
+
+def _text_of(row: Any, path: Path, line: int) -> str:
+    """All strings of a JSON value, in order."""
+    if text := "\n".join(_strings(row)):
+        return text
+    raise DataError(f"{path} line {line} has no text; every line must be an object with strings")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Words that a document shares with an item of a benchmark."""
+
+    start: int
+    stop: int
+    """Characters of the document, from the first shared word to behind the last one."""
+    item: str
+
+
+@dataclass(frozen=True)
+class BenchmarkIndex:
+    """Runs of words of all items, as a sorted array of hashes for each length; 12 bytes a run."""
+
+    names: tuple[str, ...]
+    runs: Mapping[int, tuple[Hashes, NDArray[np.uint32]]] = field(repr=False)
+    """Words in a run → (hashes, sorted; number of the item that contains each)."""
+    min_letters: int
+
+    @classmethod
+    def of(cls, items: Iterable[Item], config: DecontaminationConfig) -> "BenchmarkIndex":
+        """Index the items; those of fewer than eight words are left out, since they prove nothing."""
+        names: list[str] = []
+        found: defaultdict[int, list[tuple[Hashes, int]]] = defaultdict(list)
+        for item in items:
+            words, _, _ = located_words(item.text)
+            length = min(config.ngram, len(words))
+            if length >= SHORTEST:
+                found[length].append((np.unique(_hashed_runs(words, length)), len(names)))
+            names.append(item.name)
+        return cls(tuple(names), {n: _evidence(rows, config) for n, rows in sorted(found.items())}, config.min_letters)
+
+    def overlaps(self, text: str) -> list[Overlap]:
+        """Where the text shares words with an item, in order; runs that touch and name one item are joined."""
+        words, starts, ends = located_words(text)
+        hits: list[tuple[int, int, int]] = []  # item, first word, the word behind the last
+        for length, (hashes, items) in self.runs.items():
+            for place, item in _looked_up(_hashed_runs(words, length), hashes, items):
+                if self._is_evidence(text[int(starts[place]) : int(ends[place + length - 1])]):
+                    hits.append((item, place, place + length))
+        overlaps = [
+            Overlap(int(starts[first]), int(ends[last - 1]), self.names[item]) for item, first, last in _merged(hits)
+        ]
+        return sorted(overlaps, key=lambda overlap: (overlap.start, overlap.stop))
+
+    def _is_evidence(self, passage: str) -> bool:
+        return sum(map(str.isalpha, passage)) >= self.min_letters
+
+
+def _hashed_runs(words: Hashes, length: int) -> Hashes:
+    """A hash for every run of ``length`` words; empty when there are fewer."""
+    runs = max(len(words) - length + 1, 0)
+    keys = np.zeros(runs, dtype=np.uint64)
+    for place in range(length):
+        keys = keys * _STEP + words[place : place + runs]
+    return mix(keys)
+
+
+def _evidence(rows: list[tuple[Hashes, int]], config: DecontaminationConfig) -> tuple[Hashes, NDArray[np.uint32]]:
+    """Runs of at most ``max_items`` items, once for each of these."""
+    hashes = np.concatenate([keys for keys, _ in rows])
+    items = np.repeat(np.array([item for _, item in rows], dtype=np.uint32), [len(keys) for keys, _ in rows])
+    order = np.argsort(hashes, kind="stable")
+    hashes, items = hashes[order], items[order]
+    _, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    rare = counts[places] <= config.max_items
+    return hashes[rare], items[rare]
+
+
+def _looked_up(runs: Hashes, hashes: Hashes, items: NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
+    """(place, item) of the runs that are among the sorted ``hashes``."""
+    firsts = np.searchsorted(hashes, runs, side="left")
+    lasts = np.searchsorted(hashes, runs, side="right")
+    for place in np.flatnonzero(firsts < lasts).tolist():
+        for item in items[firsts[place] : lasts[place]].tolist():
+            yield place, item
+
+
+def _merged(hits: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Hits in order, joined where they overlap or touch in the same item."""
+    merged: list[tuple[int, int, int]] = []
+    for item, first, last in sorted(hits):
+        if merged and merged[-1][0] == item and first <= merged[-1][2]:
+            merged[-1] = (item, merged[-1][1], max(last, merged[-1][2]))
+        else:
+            merged.append((item, first, last))
+    return merged
+
+
+# --- the step ---------------------------------------------------------------------------------------------------------
+
+
+class Decontamination:
+    """The step; ``items`` are added to those of the files that the configuration names."""
+
+    name = "decontamination"
+
+    def __init__(self, config: DecontaminationConfig, items: Iterable[Item] = ()) -> None:
+        self.config = config
+        self._items = tuple(items)
+
+    @cached_property
+    def index(self) -> BenchmarkIndex:
+        """What is searched for.
+
+        Raises:
+            UsageError: nothing to search for.
+        """
+        index = BenchmarkIndex.of(self._all_items(), self.config)
+        if not index.runs:
+            raise UsageError(
+                f"corpus.decontamination.benchmarks has no item of at least {SHORTEST} words; name a file of texts"
+            )
+        return index
+
+    def __call__(self, document: Document) -> Document | Dropped:
+        overlaps = self.index.overlaps(document.text)
+        if not overlaps:
+            return document
+        if self.config.action == "mark":
+            items = ", ".join(dict.fromkeys(overlap.item for overlap in overlaps))
+            return replace(document, facts={**document.facts, "contaminated": items})
+        if self.config.action == "cut":
+            text = without_spans(document.text, [(overlap.start, overlap.stop) for overlap in overlaps])
+            if text:
+                measures = {**document.measures, "contaminated.cut": float(len(overlaps))}
+                return replace(document, text=text, measures=measures)
+        first = overlaps[0]
+        passage = " ".join(document.text[first.start : first.stop].split())
+        return Dropped.of(document, "contaminated", f"{first.item}: {passage[:120]!r}")
+
+    def _all_items(self) -> Iterator[Item]:
+        for path in self.config.benchmarks:
+            yield from read_items(path)
+        yield from self._items
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def contaminated_items(
+    documents: Iterable[Document], items: Iterable[Item], config: DecontaminationConfig
+) -> dict[str, list[str]]:
+    """Item → ids of the documents that share words with it, for an evaluation that reports clean items apart."""
+    index = BenchmarkIndex.of(items, config)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for document in documents:
+        for item in dict.fromkeys(overlap.item for overlap in index.overlaps(document.text)):
+            found[item].append(document.id)
+    return {name: found[name] for name in index.names if name in found}
