@@ -22,7 +22,8 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 RATIO_FROM = 64 * MEGABYTE
 
 _CHUNK = 2**16
-_MAGIC_BYTES = 10
+#: What a file begins with says how it is compressed.
+MAGIC_BYTES = 10
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class _Zstandard:
     Its output cannot be limited, so its input is fed in small pieces: four bytes can stand for a block of 128 KiB.
     """
 
-    _PIECE = 2**11
+    _PIECE = 2**9
     #: Larger windows (``zstd --long``) would need that much memory in every worker.
     _WINDOW = 2**27
 
@@ -83,27 +84,26 @@ class _Zstandard:
         except ImportError as error:
             raise UsageError("reading .zst needs zstandard; pip install 'groundup[data]'") from error
         self._frame = zstandard.ZstdDecompressor(max_window_size=self._WINDOW).decompressobj()
-        self._input = b""
-        self._output = b""
+        self._input = io.BytesIO()
+        self._output = io.BytesIO()
+        self.needs_input = True
 
     @property
     def eof(self) -> bool:
-        return self._frame.eof and not self._output
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._input and not self._output
+        return self._frame.eof and self._output.tell() == self._output.getbuffer().nbytes
 
     @property
     def unused_data(self) -> bytes:
-        return self._frame.unused_data + self._input
+        return self._frame.unused_data + self._input.read()
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        self._input += data
-        while self._input and not self._output and not self._frame.eof:
-            piece, self._input = self._input[: self._PIECE], self._input[self._PIECE :]
-            self._output = self._frame.decompress(piece)
-        output, self._output = self._output[:max_length], self._output[max_length:]
+        if data:
+            self._input = io.BytesIO(data)
+        output = self._output.read(max_length)
+        while not output and not self._frame.eof and (piece := self._input.read(self._PIECE)):
+            self._output = io.BytesIO(self._frame.decompress(piece))
+            output = self._output.read(max_length)
+        self.needs_input = not output
         return output
 
 
@@ -124,22 +124,26 @@ def _decoder(magic: bytes) -> Callable[[], _Decoder] | None:
 class Unpacked(io.RawIOBase):
     """The contents of a file, whether it is compressed (its first bytes tell) or not."""
 
-    def __init__(self, raw: BinaryIO, config: ReadingConfig, plain: bool = False) -> None:
+    def __init__(self, raw: BinaryIO, config: ReadingConfig, plain: bool = False, length: int = -1) -> None:
         self.trouble: Trouble | None = None
         self.consumed = 0
         """Bytes of the file read so far."""
         self.produced = 0
         self._raw = raw
+        self._left = length if length >= 0 else 2**63
         self._config = config
         self._input = b""
         self._ended = False
         self._begun = False
-        self._fill(_MAGIC_BYTES)
+        self._fill(MAGIC_BYTES)
         self.compressed = not plain and _decoder(self._input) is not None
         self._member: _Decoder | None = None
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return self.produced
 
     def readinto(self, buffer: Any) -> int:
         if not len(buffer) or self.trouble:
@@ -154,8 +158,9 @@ class Unpacked(io.RawIOBase):
     def _fill(self, length: int) -> None:
         """Have ``length`` bytes of input ready, if the file has them."""
         while len(self._input) < length and not self._ended:
-            more = self._raw.read(_CHUNK)
+            more = self._raw.read(min(_CHUNK, self._left))
             self._ended = not more
+            self._left -= len(more)
             self.consumed += len(more)
             self._input += more
 
@@ -197,7 +202,7 @@ class Unpacked(io.RawIOBase):
         if self._begun:
             self._input = self._input.lstrip(b"\0")
         self._begun = True
-        self._fill(_MAGIC_BYTES)
+        self._fill(MAGIC_BYTES)
         if not self._input:
             return False
         decoder = _decoder(self._input)
@@ -219,13 +224,21 @@ class Unpacked(io.RawIOBase):
         self.trouble = Trouble("decompression bomb", f"{self.consumed} bytes became {self.produced} and more, {limit}")
 
 
-def unpack(raw: BinaryIO, config: ReadingConfig, plain: bool = False) -> tuple[io.BufferedReader, Unpacked]:
+def is_compressed(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (at least ten, if it has them) is an archive known here."""
+    return _decoder(head) is not None
+
+
+def unpack(
+    raw: BinaryIO, config: ReadingConfig, plain: bool = False, length: int = -1
+) -> tuple[io.BufferedReader, Unpacked]:
     """The contents of an open file, buffered; the second shows what went wrong, if anything.
 
     Args:
         plain: the file is known not to be compressed.
+        length: bytes of the file to read; -1: to its end.
     """
-    unpacked = Unpacked(raw, config, plain)
+    unpacked = Unpacked(raw, config, plain, length)
     return io.BufferedReader(unpacked, _CHUNK), unpacked
 
 

@@ -1,17 +1,33 @@
 """What the user named → the files it stands for, each with the name that its documents' ids begin with.
 
-Nothing is opened here. What cannot be listed or read becomes a drop with its reason when its turn comes.
+Standard input is copied into the cache, since it can be read only once. Nothing else is opened here: what cannot be
+listed or read becomes a drop with its reason when its turn comes.
 """
 
+import contextlib
 import glob
+import io
 import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from groundup.core.errors import DataError
+from groundup.corpus.reading.compression import unpack
+from groundup.corpus.reading.config import ReadingConfig
+from groundup.corpus.reading.remote import is_url, keep_stream, list_urls
 
 STANDARD_INPUT = "-"
+_BEGINNINGS = (
+    (".jsonl", re.compile(rb"(\xef\xbb\xbf)?\s*\{")),
+    (".warc", re.compile(rb"WARC/1\.")),
+    (".xml", re.compile(rb"\s*<mediawiki\b")),
+    (".html", re.compile(rb"\s*<(!doctype html|html)\b", re.I)),
+    (".parquet", re.compile(rb"PAR1")),
+    (".pdf", re.compile(rb"%PDF-")),
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,7 @@ def list_files(paths: Sequence[str | Path]) -> list[File]:
     """The files of ``paths`` in order of their names, each once; hidden files and folders are passed over.
 
     Args:
-        paths: files, folders, globs (``data/**/*.jsonl``) or ``-``. Names are relative to the only folder; where
+        paths: files, folders, globs (``data/**/*.jsonl``), URLs or ``-``. Names are relative to the only folder; where
             several paths are given, they begin with the last part of each, or with the whole of it where those agree.
 
     Raises:
@@ -41,7 +57,7 @@ def list_files(paths: Sequence[str | Path]) -> list[File]:
     files = _named(roots, [Path(root).name for root in roots] if len(roots) > 1 else [""])
     if len({file.name for file in files}) < len({file.path for file in files}):
         files = _named(roots, [Path(root).as_posix().strip("/") for root in roots])
-    once = {os.path.realpath(file.path) if file.path != STANDARD_INPUT else "-": file for file in reversed(files)}
+    once = {file.path if is_url(file.path) else os.path.realpath(file.path): file for file in reversed(files)}
     if not once:
         raise DataError(f"{', '.join(map(str, paths))}: no files there; put some into the folder")
     return sorted(once.values(), key=lambda file: (PurePath(file.name).parts, file.path))
@@ -49,7 +65,9 @@ def list_files(paths: Sequence[str | Path]) -> list[File]:
 
 def _roots(path: str) -> list[str]:
     """Files and folders of the disk that a path or a glob stands for."""
-    if path == STANDARD_INPUT or os.path.lexists(path):
+    if path == STANDARD_INPUT:
+        return [str(keep_stream(sys.stdin.buffer, _suffix_of))]
+    if is_url(path) or os.path.lexists(path):
         return [path]
     if found := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 (a pattern may be absolute)
         return found
@@ -60,13 +78,20 @@ def _roots(path: str) -> list[str]:
 def _named(roots: list[str], prefixes: list[str]) -> list[File]:
     files = []
     for root, prefix in zip(roots, prefixes, strict=True):
-        if root == STANDARD_INPUT:
-            files.append(File(root, "stdin", 0))
+        if is_url(root):
+            files += [File(url, str(PurePath(prefix, name)), size) for url, name, size in list_urls(root)]
         elif not Path(root).is_dir():
             files.append(_file(root, prefix or Path(root).name))
         else:
             files += [_file(path, str(PurePath(prefix, Path(path).relative_to(root)))) for path in _walk(root)]
     return files
+
+
+def _suffix_of(head: bytes) -> str:
+    """What standard input is, by its first bytes."""
+    with contextlib.suppress(OSError):
+        head = unpack(io.BytesIO(head), ReadingConfig())[0].read(512)
+    return next((suffix for suffix, begin in _BEGINNINGS if begin.match(head)), ".txt")
 
 
 def _file(path: str, name: str) -> File:

@@ -4,19 +4,33 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.reading.compression import COMPRESSED, Unpacked, unpack
+from groundup.corpus.reading.compression import COMPRESSED, MAGIC_BYTES, Unpacked, is_compressed, unpack
 from groundup.corpus.reading.config import ReadingConfig
+from groundup.corpus.reading.languages import language_of
+from groundup.corpus.reading.remote import open_file
 
 #: Suffix → format. A suffix of ``compression.COMPRESSED`` after it changes nothing.
-SUFFIXES = {
+FORMATS = {
     ".txt": "text",
     ".md": "text",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
     ".jsonl": "lines",
     ".ndjson": "lines",
-    ".json": "lines",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".epub": "epub",
+    ".pdf": "pdf",
+    ".warc": "warc",
+    ".wet": "warc",
+    ".wat": "warc",
+    ".xml": "mediawiki",
 }
 
 UNKNOWN = ""
@@ -48,7 +62,8 @@ class Part:
 
     def rest(self, config: ReadingConfig, reason: str, detail: str, size: int = 0) -> Dropped:
         """What could not be read after the last record."""
-        return Dropped(Document(f"{self.name}:rest", stem(self.name), config.source, ""), reason, detail, size)
+        place = f"rest@{self.begin}" if self.begin else "rest"
+        return Dropped(Document(f"{self.name}:{place}", stem(self.name), config.source, ""), reason, detail, size)
 
 
 def bare(name: str) -> str:
@@ -63,16 +78,21 @@ def stem(name: str) -> str:
 
 def format_of(name: str, config: ReadingConfig) -> str:
     """The format of a file, or ``UNKNOWN``."""
-    return SUFFIXES.get(PurePosixPath(bare(name)).suffix.lower(), UNKNOWN)
+    if config.kind == "code":
+        return "code"
+    known = FORMATS.get(PurePosixPath(bare(name)).suffix.lower(), UNKNOWN)
+    return "code" if known == UNKNOWN and config.kind != "prose" and language_of(name) else known
 
 
 @contextmanager
 def contents(part: Part, config: ReadingConfig) -> Iterator[tuple[io.BufferedReader, Unpacked]]:
-    """The unpacked bytes of a part's file from where it begins, and what went wrong with its archive."""
-    with Path(part.path).open("rb") as raw:
+    """The unpacked bytes of a part, and what went wrong with its archive."""
+    with open_file(part.path) as raw:
+        plain = False
         if part.begin:
+            plain = not is_compressed(raw.read(MAGIC_BYTES))
             raw.seek(part.begin)
-        yield unpack(raw, config, plain=part.begin > 0)
+        yield unpack(raw, config, plain, part.end - part.begin if part.end >= 0 else -1)
 
 
 def trouble_of(part: Part, config: ReadingConfig, unpacked: Unpacked) -> Iterator[Dropped]:

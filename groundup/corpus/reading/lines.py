@@ -1,15 +1,19 @@
 """JSON lines (``.jsonl``, ``.ndjson``, and C4's ``.json``): one document per line."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import ReadingConfig
-from groundup.corpus.reading.formats import Part, contents, trouble_of
-from groundup.corpus.reading.rows import parse_json
+from groundup.corpus.reading.formats import Part, contents, read_whole, trouble_of
+from groundup.corpus.reading.remote import is_url
+from groundup.corpus.reading.rows import document_of, parse_json
 
 _BLOCK = 2**22
+#: How a JSON file begins, for telling lines from one value.
+_HEAD = 2**12
 
 
 def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None, int]]:
@@ -29,12 +33,10 @@ def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None, int
 
 def read_lines(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
     """One document per line; ids end with the line's number in the file; blank lines are passed over."""
-    position = part.begin
     with contents(part, config) as (handle, unpacked):
         for count, line, size in lines(handle, config.max_bytes):
             number = part.records + count
             empty = part.empty(config, number)
-            position += size
             if line is None:
                 detail = f"line {number} has {size} bytes, the limit is {config.max_bytes}"
                 yield Dropped(empty, "too large", detail, size)
@@ -42,9 +44,29 @@ def read_lines(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped
                 yield Dropped(empty, unpacked.trouble.reason, f"line {number} is cut after {size} bytes", size)
             elif line.strip():
                 yield parse_json(empty, line, f"line {number}", config.text_field)
-            if 0 <= part.end <= position:
-                break
         yield from trouble_of(part, config, unpacked)
+
+
+def read_json(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
+    """``.json``: lines, as C4 has them, or one value (an object, or an array of them) that is read whole."""
+    with contents(part, config) as (handle, _):
+        first = handle.peek(_HEAD)[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if first[:1] != b"[" and (first[:1] != b"{" or first[1:].lstrip(b" \t\r")[:1] != b"\n"):
+        yield from read_lines(part, config)
+        return
+    for raw in read_whole(part, config):
+        yield from [raw] if isinstance(raw, Dropped) else _values(part, raw, config)
+
+
+def _values(part: Part, raw: bytes, config: ReadingConfig) -> Iterator[Document | Dropped]:
+    try:
+        value = json.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError) as error:
+        yield Dropped(part.empty(config), "broken JSON", " ".join(str(error).split()), len(raw))
+        return
+    for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
+        size = len(json.dumps(row))
+        yield document_of(part.empty(config, number), row, f"value {number}", config.text_field, size)
 
 
 def divide_lines(part: Part, config: ReadingConfig) -> list[Part]:
@@ -52,7 +74,7 @@ def divide_lines(part: Part, config: ReadingConfig) -> list[Part]:
 
     The file is read once, to count the lines before each cut: so ids are line numbers.
     """
-    if part.bytes <= config.shard_bytes:
+    if part.bytes <= config.shard_bytes or is_url(part.path):
         return [part]
     with contents(part, config) as (_, unpacked):
         if unpacked.compressed:

@@ -27,8 +27,11 @@ FACT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "kind": ("kind",),
 }
 
+#: Fields that hold further fields: ours, Dolma's, datatrove's.
+NESTED_FIELDS = ("facts", "metadata", "meta")
+
 #: Fields that only tables of source code have.
-_CODE_FIELDS = ("max_stars_repo_path", "hexsha", "blob_id", "programming_language", "detected_licenses")
+CODE_FIELDS = ("max_stars_repo_path", "hexsha", "blob_id", "programming_language", "detected_licenses")
 
 
 def parse_json(empty: Document, line: bytes, place: str, text_field: str = "text") -> Document | Dropped:
@@ -62,15 +65,15 @@ def document_of(empty: Document, row: Any, place: str, text_field: str, size: in
 
 
 def facts_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """What a row says about its text, also inside ``facts`` (ours) or ``metadata`` (Dolma, datatrove)."""
-    nested = [value for name in ("facts", "metadata", "meta") if isinstance(value := row.get(name), Mapping)]
+    """What a row says about its text, also inside its nested fields."""
+    nested = [value for name in NESTED_FIELDS if isinstance(value := row.get(name), Mapping)]
     places = [row, *nested]
     facts = {}
     for fact, fields in FACT_FIELDS.items():
         found = (_words(place.get(field)) for place in places for field in fields)
         if value := next(filter(None, found), ""):
             facts[fact] = value
-    if "kind" not in facts and any(field in row for field in _CODE_FIELDS):
+    if "kind" not in facts and any(field in row for field in CODE_FIELDS):
         facts["kind"] = "code"
     return facts
 

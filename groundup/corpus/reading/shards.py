@@ -11,13 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.core.errors import GroundupError
+from groundup.core.errors import DataError, GroundupError
 from groundup.corpus.document import Document, Dropped
+from groundup.corpus.reading.books import read_epub, read_pdf
+from groundup.corpus.reading.code import read_code
 from groundup.corpus.reading.config import ReadingConfig
 from groundup.corpus.reading.files import list_files
-from groundup.corpus.reading.formats import UNKNOWN, Part, format_of, read_whole
-from groundup.corpus.reading.lines import divide_lines, read_lines
-from groundup.corpus.reading.text import decode_declared
+from groundup.corpus.reading.formats import UNKNOWN, Part, format_of
+from groundup.corpus.reading.lines import divide_lines, read_json, read_lines
+from groundup.corpus.reading.mediawiki import divide_mediawiki, read_mediawiki
+from groundup.corpus.reading.remote import is_url, open_file
+from groundup.corpus.reading.tables import divide_parquet, read_csv, read_parquet
+from groundup.corpus.reading.text import read_html, read_text
+from groundup.corpus.reading.warc import read_warc
 
 Records = Iterator[Document | Dropped]
 
@@ -48,26 +54,32 @@ class Shard:
         return cls(tuple(Part(**part) for part in row["parts"]))
 
 
-def read_text(part: Part, config: ReadingConfig) -> Records:
-    """A plain text: one file, one document."""
-    for raw in read_whole(part, config):
-        yield raw if isinstance(raw, Dropped) else decode_declared(part.empty(config), raw, config.encoding)
-
-
 def read_unknown(part: Part, config: ReadingConfig) -> Records:
-    with Path(part.path).open("rb"):  # a link to nowhere, a folder that may not be listed: that is the reason then
+    """A file that no reader knows; or that is not there, or may not be opened: that is the reason then."""
+    with open_file(part.path):
         yield Dropped(part.empty(config), "unknown format", "no reader for files of this name", part.bytes)
 
 
 READERS: Mapping[str, Callable[[Part, ReadingConfig], Records]] = {
     UNKNOWN: read_unknown,
     "text": read_text,
+    "html": read_html,
     "lines": read_lines,
+    "json": read_json,
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "epub": read_epub,
+    "pdf": read_pdf,
+    "warc": read_warc,
+    "mediawiki": read_mediawiki,
+    "code": read_code,
 }
 
 #: Formats whose files can be read in several parts.
 DIVIDERS: Mapping[str, Callable[[Part, ReadingConfig], list[Part]]] = {
     "lines": divide_lines,
+    "parquet": divide_parquet,
+    "mediawiki": divide_mediawiki,
 }
 
 
@@ -110,6 +122,7 @@ def read_part(part: Part, config: ReadingConfig) -> Records:
 
     Raises:
         UsageError: a package that this format needs is not installed.
+        DataError: a URL or a store cannot be read.
     """
     try:
         yield from READERS[part.format](part, config)
@@ -117,8 +130,13 @@ def read_part(part: Part, config: ReadingConfig) -> Records:
         raise
     except FileNotFoundError:
         yield part.rest(config, "missing", "the file is not there, or is a link to nowhere", part.bytes)
-    except OSError as error:
-        yield part.rest(config, "unreadable", error.strerror or type(error).__name__, part.bytes)
+    except BaseException as error:  # a file that its reader has no answer for costs nothing but itself
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of libraries in Rust
+            raise
+        words = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        if is_url(part.path):  # a store that fails now may be there later: stop rather than lose much
+            raise DataError(f"cannot read {part.path}: {words or type(error).__name__}; run again") from error
+        yield part.rest(config, "unreadable", words or type(error).__name__, part.bytes)
 
 
 def open_records(paths: str | Path | Iterable[str | Path], config: ReadingConfig | None = None) -> Records:

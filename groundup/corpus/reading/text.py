@@ -1,10 +1,17 @@
-"""Bytes → text: UTF-8, or what the bytes themselves say they are in. What cannot be read is never guessed at."""
+"""Bytes → text: UTF-8, or what the bytes themselves say they are in. What cannot be read is never guessed at.
+
+Also the readers of files that are one text each: plain ones, and web pages.
+"""
 
 import codecs
+import html
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from groundup.corpus.document import Document, Dropped
+from groundup.corpus.reading.config import ReadingConfig
+from groundup.corpus.reading.formats import Part, read_whole
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -13,8 +20,44 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
-# Project Gutenberg's header names the encoding of its older files.
-_GUTENBERG = re.compile(rb"^Character set encoding:[ \t]*([\w.:-]{3,30})", re.M | re.I)
+#: Names that pages use for a smaller set than what they are written in (WHATWG Encoding Standard, section 4.2).
+_WEB_ENCODINGS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+#: Encodings whose bytes can be valid UTF-8 and yet mean something else.
+_NOT_LIKE_UTF8 = ("iso2022_jp", "hz", "utf-16", "utf-16-le", "utf-16-be", "utf-7")
+#: Share of the characters of a page that may have been unreadable bytes.
+REPAIRABLE = 0.005
+
+_CHARSET = re.compile(
+    rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]{3,30})|<\?xml[^>]{0,200}encoding=[\"']([\w.:-]+)", re.I
+)
+_TITLE = re.compile(r"<title[^>]{0,200}>([^<]{0,1000})</title", re.I)
+# Project Gutenberg's header, one "Name: value" a line, also names the encoding of its older files.
+_GUTENBERG = re.compile(rb"project gutenberg", re.I)
+_GUTENBERG_LINE = re.compile(rb"^(Title|Character set encoding):[ \t]*([^\r\n]{1,300})", re.M | re.I)
+_HEADER_BYTES = 4096
+
+
+def read_text(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
+    """A plain text: one file, one document."""
+    for raw in read_whole(part, config):
+        yield raw if isinstance(raw, Dropped) else decode_declared(part.empty(config), raw, config.encoding)
+
+
+def read_html(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
+    """A web page that someone saved: one file, one document of kind ``html``."""
+    for raw in read_whole(part, config):
+        yield raw if isinstance(raw, Dropped) else decode_html(part.empty(config), raw)
 
 
 def decode(empty: Document, raw: bytes) -> Document | Dropped:
@@ -33,17 +76,84 @@ def decode_declared(empty: Document, raw: bytes, fallback: str) -> Document | Dr
 
     A declaration that the bytes contradict does not count.
     """
-    mark = next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), None)
-    if mark is not None and (text := _try(raw, mark)) is not None:
+    header = _gutenberg_header(raw)
+    empty = replace(empty, title=header.get("title", empty.title))
+    if (mark := _mark(raw)) and (text := _try(raw, mark)) is not None:
         return replace(empty, text=text)
     decoded = decode(empty, raw)
     if isinstance(decoded, Document) or decoded.reason == "binary":
         return decoded
-    header = _GUTENBERG.search(raw, 0, 4096)
-    for encoding in (header[1].decode("ascii") if header else "", fallback):
+    for encoding in (header.get("character set encoding", ""), fallback):
         if encoding and (text := _try(raw, encoding)) is not None:
             return replace(empty, text=text)
     return decoded
+
+
+def decode_html(empty: Document, raw: bytes, charset: str | None = None) -> Document | Dropped:
+    """``empty`` with the markup of a page, its title, and kind ``html``.
+
+    The encoding is that of a byte order mark, else UTF-8 if the bytes are, else what the HTTP header (``charset``) or
+    the page itself names. Few unreadable bytes become U+FFFD and are counted as ``bytes.repaired``.
+    """
+    named = [charset or "", *(name.decode("ascii") for name in _charsets(raw))]
+    declared = [name for label in named if (name := _web_encoding(label))]
+    first = [name for name in declared if name in _NOT_LIKE_UTF8][:1]
+    text = next(
+        (text for name in (_mark(raw), *first, "utf-8", *declared) if name and (text := _try(raw, name)) is not None),
+        None,
+    )
+    repaired = 0
+    if text is None:
+        text = raw.decode(next(iter(declared), "utf-8"), "replace")
+        repaired = text.count("\ufffd")
+    zeros = text.count("\0")
+    if zeros:
+        text = text.replace("\0", "")
+    if repaired + zeros > REPAIRABLE * (len(text) + zeros):
+        words = f"{repaired + zeros} of {len(text) + zeros} characters unreadable as {', '.join(declared) or 'UTF-8'}"
+        return Dropped(empty, "binary" if zeros else "unknown encoding", words, len(raw))
+    measures = {**empty.measures, "bytes.repaired": float(repaired + zeros)} if repaired + zeros else empty.measures
+    found = _TITLE.search(text, 0, 2**16)
+    title = " ".join(html.unescape(found[1]).split()) if found else ""
+    return replace(
+        empty,
+        title=title if title.isprintable() and title else empty.title,
+        text=text,
+        facts={**empty.facts, "kind": "html"},
+        measures=measures,
+    )
+
+
+def _charsets(raw: bytes) -> list[bytes]:
+    """What a page says that it is in, within its first kilobytes."""
+    found = _CHARSET.search(raw, 0, _HEADER_BYTES)
+    return [found[1] or found[2]] if found else []
+
+
+def _web_encoding(label: str) -> str:
+    """Python's name of what pages mean by ``label``; empty for a name that nobody knows."""
+    try:
+        name = codecs.lookup(label).name
+        b" ".decode(name, "replace")  # "rot13" and "hex" are codecs too, but not of text
+    except (LookupError, ValueError):
+        return ""
+    return _WEB_ENCODINGS.get(name, name)
+
+
+def _gutenberg_header(raw: bytes) -> dict[str, str]:
+    """Lower-case name → value of the lines that say what a Project Gutenberg file is."""
+    head = raw[:_HEADER_BYTES]
+    if not _GUTENBERG.search(head):
+        return {}
+    pairs = (
+        (name.decode("ascii").lower(), value.decode("latin-1").strip()) for name, value in _GUTENBERG_LINE.findall(head)
+    )
+    return {name: value for name, value in pairs if value.isprintable()}
+
+
+def _mark(raw: bytes) -> str:
+    """The encoding that a byte order mark names."""
+    return next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), "")
 
 
 def _try(raw: bytes, encoding: str) -> str | None:

@@ -153,8 +153,10 @@ def test_a_folder_that_may_not_be_listed(tmp_path: Path) -> None:
 
 def test_texts_in_encodings_that_they_declare(tmp_path: Path) -> None:
     (tmp_path / "mark.txt").write_bytes("é".encode("utf-16"))
-    (tmp_path / "gutenberg.txt").write_bytes(b"Title: X\r\nCharacter set encoding: ISO-8859-1\r\n\r\ncaf\xe9")
-    (tmp_path / "wrong.txt").write_bytes(b"Character set encoding: ASCII\n\ncaf\xe9")
+    (tmp_path / "gutenberg.txt").write_bytes(
+        b"The Project Gutenberg EBook\r\nTitle: X\r\nCharacter set encoding: ISO-8859-1\r\n\r\ncaf\xe9"
+    )
+    (tmp_path / "wrong.txt").write_bytes(b"Project Gutenberg\nCharacter set encoding: ASCII\n\ncaf\xe9")
     kept, dropped = records(tmp_path)
     assert (
         kept["mark.txt"] == "é" and kept["gutenberg.txt"].endswith("café") and dropped == {"wrong.txt": "invalid UTF-8"}

@@ -1,0 +1,135 @@
+"""The programming language of a file by its name, as GitHub's Linguist and The Stack call it."""
+
+from pathlib import PurePosixPath
+
+#: Files of these kinds are source code wherever they are found.
+SOURCE_SUFFIXES = {
+    ".ada": "Ada",
+    ".adb": "Ada",
+    ".ads": "Ada",
+    ".asm": "Assembly",
+    ".s": "Assembly",
+    ".awk": "Awk",
+    ".bat": "Batchfile",
+    ".c": "C",
+    ".h": "C",
+    ".cc": "C++",
+    ".cpp": "C++",
+    ".cxx": "C++",
+    ".hpp": "C++",
+    ".hh": "C++",
+    ".cs": "C#",
+    ".clj": "Clojure",
+    ".cmake": "CMake",
+    ".cob": "COBOL",
+    ".coffee": "CoffeeScript",
+    ".lisp": "Common Lisp",
+    ".cr": "Crystal",
+    ".cu": "Cuda",
+    ".cuh": "Cuda",
+    ".pyx": "Cython",
+    ".d": "D",
+    ".dart": "Dart",
+    ".ex": "Elixir",
+    ".exs": "Elixir",
+    ".elm": "Elm",
+    ".el": "Emacs Lisp",
+    ".erl": "Erlang",
+    ".f": "Fortran",
+    ".f90": "Fortran",
+    ".f95": "Fortran",
+    ".fs": "F#",
+    ".glsl": "GLSL",
+    ".go": "Go",
+    ".groovy": "Groovy",
+    ".hs": "Haskell",
+    ".java": "Java",
+    ".js": "JavaScript",
+    ".cjs": "JavaScript",
+    ".mjs": "JavaScript",
+    ".jsx": "JavaScript",
+    ".jl": "Julia",
+    ".kt": "Kotlin",
+    ".kts": "Kotlin",
+    ".lean": "Lean",
+    ".lua": "Lua",
+    ".m": "MATLAB",
+    ".ml": "OCaml",
+    ".mli": "OCaml",
+    ".nim": "Nim",
+    ".nix": "Nix",
+    ".pas": "Pascal",
+    ".php": "PHP",
+    ".pl": "Perl",
+    ".pm": "Perl",
+    ".ps1": "PowerShell",
+    ".proto": "Protocol Buffer",
+    ".py": "Python",
+    ".pyi": "Python",
+    ".r": "R",
+    ".rb": "Ruby",
+    ".rkt": "Racket",
+    ".rs": "Rust",
+    ".scala": "Scala",
+    ".scm": "Scheme",
+    ".sh": "Shell",
+    ".bash": "Shell",
+    ".zsh": "Shell",
+    ".sol": "Solidity",
+    ".sql": "SQL",
+    ".sv": "SystemVerilog",
+    ".swift": "Swift",
+    ".tcl": "Tcl",
+    ".ts": "TypeScript",
+    ".tsx": "TypeScript",
+    ".v": "Verilog",
+    ".vb": "Visual Basic",
+    ".vhd": "VHDL",
+    ".vhdl": "VHDL",
+    ".vim": "Vim Script",
+    ".vue": "Vue",
+    ".zig": "Zig",
+}
+
+#: Files of these kinds are source code in a tree of source code only.
+TREE_SUFFIXES = {
+    ".bib": "TeX",
+    ".cfg": "INI",
+    ".css": "CSS",
+    ".html": "HTML",
+    ".htm": "HTML",
+    ".ini": "INI",
+    ".ipynb": "Jupyter Notebook",
+    ".json": "JSON",
+    ".less": "Less",
+    ".md": "Markdown",
+    ".rst": "reStructuredText",
+    ".scss": "SCSS",
+    ".tex": "TeX",
+    ".toml": "TOML",
+    ".txt": "Text",
+    ".xml": "XML",
+    ".yaml": "YAML",
+    ".yml": "YAML",
+}
+
+_NAMES = {
+    "cmakelists.txt": "CMake",
+    "dockerfile": "Dockerfile",
+    "gemfile": "Ruby",
+    "makefile": "Makefile",
+    "gnumakefile": "Makefile",
+    "rakefile": "Ruby",
+}
+
+
+def language_of(name: str, tree: bool = False) -> str:
+    """The language of a file, or nothing where its name does not tell.
+
+    Args:
+        tree: the file is part of a tree of source code.
+    """
+    path = PurePosixPath(name)
+    suffix = path.suffix.lower()
+    known = _NAMES.get(path.name.lower()) or SOURCE_SUFFIXES.get(suffix)
+    return known or (TREE_SUFFIXES.get(suffix, "") if tree else "")
