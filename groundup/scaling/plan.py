@@ -13,7 +13,7 @@ from groundup.core.config import HELP_FLAGS, parse
 from groundup.core.device import choose_device, choose_dtype
 from groundup.core.errors import UsageError
 from groundup.core.run import environment
-from groundup.corpus.reading import find_files
+from groundup.corpus.build import input_files
 from groundup.model import ModelConfig
 from groundup.model.presets import preset
 from groundup.planning.activations import FLOAT
@@ -193,8 +193,8 @@ def _disk(recipe: Recipe, vocab_size: int, training: Training, stages: Sequence[
     it writes it."""
     sizes = parameters(recipe.model, vocab_size)
     tokens = training.tokens
-    if recipe.corpus.path is not None:
-        tokens = min(tokens, sum(path.stat().st_size for path in find_files(recipe.corpus.path)))
+    if recipe.corpus.texts:
+        tokens = min(tokens, sum(path.stat().st_size for path in input_files(recipe.corpus)))
     found = {"tokens_at_most": tokens * (2 if vocab_size <= 2**16 else 4)}
     for name, stage in zip(("pretrain", "sft", "dpo", "grpo"), stages, strict=False):
         each = checkpoint_bytes(sizes, muon=stage.optimizer.rule != "adamw", averaged=stage.average > 0)

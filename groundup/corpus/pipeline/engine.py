@@ -147,7 +147,7 @@ def _await(paths: Sequence[Path], rank: Rank) -> None:
     told = False
     while missing := sum(not path.exists() for path in paths):
         if not told:
-            say(f"  rank {rank.rank}: {missing} of {len(paths)} parts are still with other ranks; waiting for them")
+            say(f"  rank {rank.rank}: waits for {missing} of {len(paths)} parts of other ranks in {paths[0].parent}")
             told = True
         time.sleep(LOOK)
 

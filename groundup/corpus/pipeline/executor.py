@@ -99,6 +99,7 @@ class Processes:
         try:
             for worker in workers:
                 _give(worker, waiting)
+            busy: dict[Any, _Worker]
             while busy := {worker.pipe: worker for worker in workers if worker.task is not None}:
                 for pipe in wait(list(busy)):
                     worker = busy[pipe]
@@ -153,13 +154,13 @@ def _hear(worker: _Worker) -> int | None:
     """
     assert worker.task is not None, "only a worker with a task is heard"
     try:
-        message = worker.pipe.recv()
+        message: int | BaseException | None = worker.pipe.recv()
     except (EOFError, OSError):
         worker.process.join()
         raise DataError(_obituary(worker.process.exitcode, worker.task.name)) from None
     if isinstance(message, BaseException):
         raise message
-    return message  # type: ignore[no-any-return]
+    return message
 
 
 def _obituary(code: int | None, name: str) -> str:

@@ -31,6 +31,26 @@ def _section(name: str) -> Callable[[Any], tuple[Any, ...]]:
 
 
 STEPS: Mapping[str, Entry] = {
+    "extract": Entry(
+        "groundup.corpus.extraction:Extract",
+        "web pages → their main content, without navigation and advertisements",
+        _section("extract"),
+    ),
+    "wikitext": Entry(
+        "groundup.corpus.extraction:Wikitext",
+        "pages of a wiki → prose, without templates, tables and references",
+        _section("wikitext"),
+    ),
+    "repair": Entry(
+        "groundup.corpus.extraction:Repair",
+        "undoes damaged encodings, HTML entities in plain text, control characters",
+        _section("repair"),
+    ),
+    "normalize": Entry(
+        "groundup.corpus.extraction:Normalize",
+        "one Unicode form, plain spaces, no invisible characters",
+        _section("normalize"),
+    ),
     "clean": Entry(
         "groundup.corpus.pipeline.basic:Clean",
         "Unicode, control characters, white space, Project Gutenberg's frame",
@@ -40,6 +60,16 @@ STEPS: Mapping[str, Entry] = {
         "groundup.corpus.pipeline.basic:LongEnough",
         "drops texts shorter than corpus.min-characters",
         lambda config: (config.min_characters,),
+    ),
+    "language": Entry(
+        "groundup.corpus.language:Language",
+        "tells the language and drops texts in others, or of which that is not sure",
+        _section("language"),
+    ),
+    "decontamination": Entry(
+        "groundup.corpus.decontamination:Decontamination",
+        "drops, cuts or marks texts that share a run of words with the benchmarks that are named",
+        _section("decontamination"),
     ),
     "exact duplicates": Entry(
         "groundup.corpus.dedup:Exact",
@@ -85,6 +115,8 @@ DEFAULT = ("clean", "long enough", "exact duplicates", "near duplicates")
 #: A name that stands for several steps.
 PIPELINES: Mapping[str, tuple[str, ...]] = {
     "default": DEFAULT,
+    "wiki": ("wikitext", "normalize", "clean", "long enough", "language", "exact duplicates", "minhash"),
+    "books": ("repair", "normalize", "clean", "long enough", "language", "exact duplicates", "minhash"),
 }
 
 
