@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from groundup.core.errors import DataError, UsageError
 from groundup.core.files import read_jsonl
-from groundup.corpus.dedup.hashing import Hashes, mix
+from groundup.corpus.dedup.hashing import Hashes, run_hashes
 from groundup.corpus.dedup.spans import without_spans
 from groundup.corpus.dedup.words import located_words
 from groundup.corpus.document import Document, Dropped
 from groundup.tasks.problem import Task
 
 SHORTEST, LONGEST = 8, 13
-_STEP = np.uint64(0x9E3779B97F4A7C15)
 _ACTIONS = ("drop", "cut", "mark")
 
 
@@ -146,7 +145,7 @@ class BenchmarkIndex:
             words, _, _ = located_words(item.text)
             length = min(config.ngram, len(words))
             if length >= SHORTEST:
-                found[length].append((np.unique(_hashed_runs(words, length)), len(names)))
+                found[length].append((np.unique(run_hashes(words, length)), len(names)))
             names.append(item.name)
         return cls(tuple(names), {n: _evidence(rows, config) for n, rows in sorted(found.items())}, config.min_letters)
 
@@ -155,7 +154,7 @@ class BenchmarkIndex:
         words, starts, ends = located_words(text)
         hits: list[tuple[int, int, int]] = []  # item, first word, the word behind the last
         for length, (hashes, items) in self.runs.items():
-            for place, item in _looked_up(_hashed_runs(words, length), hashes, items):
+            for place, item in _looked_up(run_hashes(words, length), hashes, items):
                 if self._is_evidence(text[int(starts[place]) : int(ends[place + length - 1])]):
                     hits.append((item, place, place + length))
         overlaps = [
@@ -165,15 +164,6 @@ class BenchmarkIndex:
 
     def _is_evidence(self, passage: str) -> bool:
         return sum(map(str.isalpha, passage)) >= self.min_letters
-
-
-def _hashed_runs(words: Hashes, length: int) -> Hashes:
-    """A hash for every run of ``length`` words; empty when there are fewer."""
-    runs = max(len(words) - length + 1, 0)
-    keys = np.zeros(runs, dtype=np.uint64)
-    for place in range(length):
-        keys = keys * _STEP + words[place : place + runs]
-    return mix(keys)
 
 
 def _evidence(rows: list[tuple[Hashes, int]], config: DecontaminationConfig) -> tuple[Hashes, NDArray[np.uint32]]:

@@ -2,7 +2,8 @@
 
 ``collection`` treats a corpus that fits into memory, with every pair compared exactly. The others are steps across
 a corpus of any size (``cross`` says how they are run): ``exact`` for equal documents, addresses, paragraphs and lines,
-``minhash`` for near duplicates, ``substring`` for long passages.
+``minhash`` for near duplicates, ``substring`` for long passages. ``suffix`` finds repetitions of any length in memory;
+``split`` keeps near duplicates on one side.
 """
 
 from groundup.corpus.dedup.collection import (
@@ -31,6 +32,9 @@ from groundup.corpus.dedup.cross import CrossStep, Sketch, Sketches, Verdicts, W
 from groundup.corpus.dedup.exact import Exact, ExactConfig, canonical_url
 from groundup.corpus.dedup.hashing import Hashes, mix
 from groundup.corpus.dedup.minhash import MinHash, MinHashConfig, collision_probability, draw_collision_probability
+from groundup.corpus.dedup.split import side_of
+from groundup.corpus.dedup.substring import Substring, SubstringConfig
+from groundup.corpus.dedup.suffix import Repeat, longest_repeats, suffix_array
 
 __all__ = [
     "BANDS",
@@ -47,8 +51,11 @@ __all__ = [
     "MinHash",
     "MinHashConfig",
     "Overlap",
+    "Repeat",
     "Sketch",
     "Sketches",
+    "Substring",
+    "SubstringConfig",
     "Verdicts",
     "Workspace",
     "banded_pairs",
@@ -59,6 +66,7 @@ __all__ = [
     "drop_exact_duplicates",
     "drop_near_duplicates",
     "find_duplicates",
+    "longest_repeats",
     "mix",
     "overlap",
     "permutations",
@@ -66,7 +74,9 @@ __all__ = [
     "run",
     "shingle_sets",
     "shingles",
+    "side_of",
     "signature",
     "signature_plain",
     "skeleton",
+    "suffix_array",
 ]

@@ -22,7 +22,7 @@ from groundup.core.files import atomic_file, atomic_folder
 from groundup.core.seeding import numpy_rng
 from groundup.corpus.dedup.collection import Clusters, Vocabulary, skeleton_hashes
 from groundup.corpus.dedup.cross import CrossStep, Integers, Repeated, Sketch, Verdicts, Words32, Workspace, open_array
-from groundup.corpus.dedup.hashing import Hashes, mix
+from groundup.corpus.dedup.hashing import STEP, Hashes, mix, run_hashes
 from groundup.corpus.dedup.words import small_letters, word_hashes
 from groundup.corpus.document import Document, Dropped
 
@@ -31,7 +31,6 @@ SMALL_BUCKET = 16
 #: Of documents at least this share as long as the longest, the first is kept: order tells preference.
 ABOUT_AS_LONG = 0.8
 _PAIRS_TOGETHER = 1 << 15
-_STEP = 0x9E3779B97F4A7C15
 _KERNELS = "groundup.corpus.dedup.kernels.minhash"
 _NOTHING = np.uint32(2**32 - 1)
 
@@ -94,11 +93,7 @@ def permutations32(count: int) -> tuple[Words32, Words32]:
 
 def shingle_keys(hashes: Hashes, ngram: int) -> Words32:
     """A 32-bit key for every run of ``ngram`` words; empty where there are fewer words."""
-    runs = max(len(hashes) - ngram + 1, 0)
-    keys = np.zeros(runs, dtype=np.uint64)
-    for place in range(ngram):
-        keys = keys * np.uint64(_STEP) + hashes[place : place + runs]
-    return (mix(keys) >> np.uint64(32)).astype(np.uint32)
+    return (run_hashes(hashes, ngram) >> np.uint64(32)).astype(np.uint32)
 
 
 def signature_of_keys(keys: Words32, count: int) -> Words32:
@@ -158,7 +153,7 @@ def band_keys(signature: Words32, bands: int, rows: int) -> Hashes:
         return keys
     keys = np.arange(1, bands + 1, dtype=np.uint64)
     for column in signature.reshape(bands, rows).T:
-        keys = keys * np.uint64(_STEP) + column
+        keys = keys * np.uint64(STEP) + column
     return mix(keys)
 
 
