@@ -1,0 +1,374 @@
+r"""One text → its words and lines, measured once for all rules: ``analyse(text) -> Analysis``.
+
+Every filter of this package asks the same questions in other words: how many words, how long, which of them again; how
+each line begins and ends. The text is read once for all of them. Steps follow one another on the same text, so the last
+analysis is remembered; it is found by the identity of the string, and nothing but the text decides it.
+
+**A line** is what ``str.splitlines`` gives; **a paragraph** a run of lines that are not empty.
+
+**A word** is a run of letters, marks and digits in any script. An apostrophe between two of them belongs to it
+("don't"), and so does a full stop or comma between two digits ("3.14"). In scripts without spaces between words
+(Chinese, Japanese, Thai, Lao, Khmer, Burmese) each character is a word. Everything else that is not white space is a
+word too, a *symbol*, but a run of one sign ("...", "-----") only once: the limits in use were set with tokenizers that
+count punctuation. ``words`` cuts a text so in a few lines, which the kernel in ``kernels/scan.py`` is tested against.
+
+spaCy, which datatrove uses for English, cuts "don't" and "John's" in two and leaves "U.S." and addresses of web pages
+whole; that changes shares by a few per cent of their value and decisions only beside a limit.
+
+An n-gram or a line is known by a hash of 64 bits: among a million of them two different ones are taken for equal once
+in 37 million texts.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.core import compiled
+from groundup.corpus.quality.characters import (
+    ALONE,
+    DIGIT,
+    LETTER,
+    SPACE,
+    TERMINAL,
+    UPPER,
+    WORD,
+    classes,
+    code_points,
+)
+
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+
+#: What is known of a line, one number each; places are in characters of the text.
+COLUMNS = 13
+START, END, FIRST, LAST, HASH, SPACED, LONGEST, LETTERS, UPPERS, DIGITS, WORDS, SENTENCES, FLAGS = range(COLUMNS)
+#: Bits of ``FLAGS``.
+BULLET, ELLIPSIS, TERMINATED, CLOSED, CURLY, BRACKET = (1 << bit for bit in range(6))
+
+#: n of the commonest n-gram, and of the n-grams that occur again.
+TOP, REPEATED = range(2, 5), range(5, 11)
+
+_KERNELS = "groundup.corpus.quality.kernels"
+_TEXT = ("u32*", "i64", "u8*")
+_scan = compiled.Kernel(f"{_KERNELS}.scan:scan", "i64", *_TEXT, "u64*", "i64*", "i64", "i64*", "i64", "i64*")
+_duplicates = compiled.Kernel(f"{_KERNELS}.repetition:duplicates", "i64", "u64*", "i64*", "i64", "u64*", "i64*", "i64*")
+_ngrams = compiled.Kernel(
+    f"{_KERNELS}.repetition:ngrams", "i64", "u64*", "i64*", "i64", "u64*", "i64*", "u64*", "i64*", "i64*"
+)
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Of a number of lines or paragraphs those that occurred before."""
+
+    number: int
+    repeated: int
+    characters: int
+    """Of the repeated ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What the rules ask about a text. Arrays are read-only by agreement."""
+
+    text: str
+    words: Hashes
+    """One hash per word, in their order; equal words have equal ones. See ``hash_of``."""
+    ends: Numbers
+    """Characters in the words before word ``i``; shape (words + 1,)."""
+    lines: Numbers
+    """One row of ``COLUMNS`` per line:
+
+    ``START``, ``END``         the line without its end; ``FIRST``, ``LAST`` the same without white space at either end
+    ``HASH``                   equal for equal lines
+    ``SPACED``, ``LONGEST``    words between white space, and the length of the longest
+    ``LETTERS``, ``UPPERS``, ``DIGITS``   characters of these kinds
+    ``WORDS``                  words as described above, symbols not counted
+    ``SENTENCES``              runs of text up to . ! ? or the like, closing quotes, and then white space or the end
+    ``FLAGS``                  begins with a bullet; ends (but for white space) in an ellipsis; ends in a mark that ends
+                               a sentence; ends (but for white space) in . ? ! " ' and not in "..."; has a {; has a [
+    """
+    line_ends: int
+    end_characters: int
+    """Characters of the line ends: two for each ``\r\n``."""
+    plain: int
+    """Words that are no symbols."""
+    plain_characters: int
+    """In these."""
+    alphabetic: int
+    """Words with at least one letter."""
+
+    @property
+    def characters(self) -> int:
+        return len(self.text)
+
+    @cached_property
+    def repeated_lines(self) -> Duplicates:
+        """Of the lines that are not empty."""
+        lines = self.lines[self.lines[:, END] > self.lines[:, START]]
+        return duplicates(lines[:, HASH].astype(np.uint64), lines[:, END] - lines[:, START])
+
+    @cached_property
+    def repeated_text(self) -> Duplicates:
+        """Of the lines that hold more than white space."""
+        lines = self.lines[self.lines[:, LAST] > self.lines[:, FIRST]]
+        return duplicates(lines[:, HASH].astype(np.uint64), lines[:, END] - lines[:, START])
+
+    @cached_property
+    def repeated_paragraphs(self) -> Duplicates:
+        """Of the paragraphs of the text without white space at its ends."""
+        return _repeated_paragraphs(self)
+
+    @cached_property
+    def repeated_ngrams(self) -> tuple[int, ...]:
+        """Characters of the commonest n-gram times its occurrences, for each n of ``TOP``, then of all that occurred
+        before, for each n of ``REPEATED``. Symbols count as words."""
+        return ngrams(self.words, self.ends)
+
+
+_last: Analysis | None = None
+
+
+def analyse(text: str) -> Analysis:
+    """The analysis of a text; of the same string as last time, the one that was made then."""
+    global _last
+    last = _last
+    if last is None or last.text is not text:
+        last = _last = analyse_anew(text)
+    return last
+
+
+def analyse_anew(text: str) -> Analysis:
+    """``analyse`` that neither remembers nor asks what was remembered: for a text that no other step will see."""
+    return _analyse_compiled(text) if compiled.available() else analyse_plain(text)
+
+
+def _analyse_compiled(text: str) -> Analysis:
+    characters = len(text)
+    codes, kinds = code_points(text), classes()
+    most_words, most_lines = characters // 3 + 16, characters // 16 + 16
+    totals = np.empty(7, np.int64)
+    while True:
+        words, ends = np.empty(most_words, np.uint64), np.empty(most_words + 1, np.int64)
+        rows = np.empty((most_lines, COLUMNS), np.int64)
+        if not _scan(codes, characters, kinds, words, ends, most_words, rows, most_lines, totals):
+            break
+        most_words = most_lines = characters  # hardly any text: single letters, or empty lines
+    lines, line_ends, end_characters, number, plain, plain_characters, alphabetic = totals.tolist()
+    kept = (words[:number].copy(), ends[: number + 1].copy(), rows[:lines].copy())
+    return Analysis(text, *kept, line_ends, end_characters, plain, plain_characters, alphabetic)
+
+
+# --- duplicates -------------------------------------------------------------------------------------------------------
+
+
+def duplicates(hashes: Hashes, sizes: Numbers) -> Duplicates:
+    """How many elements occurred before, and the sum of their sizes."""
+    number = len(hashes)
+    if compiled.available():
+        keys, counts = _table(number)
+        results = np.empty(2, np.int64)
+        _duplicates(np.ascontiguousarray(hashes), np.ascontiguousarray(sizes), number, keys, counts, results)
+        return Duplicates(number, *results.tolist())
+    first = np.zeros(number, bool)
+    first[np.unique(hashes, return_index=True)[1]] = True
+    return Duplicates(number, int((~first).sum()), int(sizes[~first].sum()))
+
+
+def ngrams(words: Hashes, ends: Numbers) -> tuple[int, ...]:
+    """See ``Analysis.repeated_ngrams``."""
+    if not compiled.available():
+        return ngrams_plain(words.tolist(), ends.tolist())
+    number = len(words)
+    keys, counts = _table(number)
+    grams, places = np.empty(number, np.uint64), np.empty(number, np.int64)
+    results = np.empty(len(TOP) + len(REPEATED), np.int64)
+    _ngrams(words, ends, number, grams, places, keys, counts, results)
+    return tuple(results.tolist())
+
+
+def _table(number: int) -> tuple[Hashes, Numbers]:
+    """Room for so many keys, at least half of it free."""
+    slots = max(16, 1 << (2 * number).bit_length())
+    return np.empty(slots, np.uint64), np.empty(slots, np.int64)
+
+
+def ngrams_plain(words: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
+    """``ngrams`` as the papers put it."""
+
+    def grams(n: int) -> list[tuple[int, ...]]:
+        return [tuple(words[place : place + n]) for place in range(len(words) - n + 1)]
+
+    results = []
+    for n in TOP:
+        every = grams(n)
+        best, most = max(Counter(every).items(), key=itemgetter(1), default=((), 0))
+        place = every.index(best) if every else 0
+        results.append((ends[place + n] - ends[place] + n - 1) * most if every else 0)
+    for n in REPEATED:
+        seen: set[tuple[int, ...]] = set()
+        characters = free = 0
+        for place, gram in enumerate(grams(n)):
+            if place < free:
+                continue
+            if gram in seen:
+                characters += ends[place + n] - ends[place]
+                free = place + n
+            seen.add(gram)
+        results.append(characters)
+    return tuple(results)
+
+
+def _repeated_paragraphs(analysis: Analysis) -> Duplicates:
+    """Runs of lines that are not empty, each known by the hashes of its lines."""
+    text = analysis.text
+    lines = analysis.lines
+    holding = np.flatnonzero(lines[:, LAST] > lines[:, FIRST])
+    if not len(holding):
+        return Duplicates(0, 0, 0)
+    lines = lines[holding[0] : holding[-1] + 1]
+    values = lines[:, HASH].astype(np.uint64)
+    sizes = lines[:, END] - lines[:, START]
+    # The text begins and ends where it is more than white space.
+    for place, start, end in ((0, FIRST, END), (-1, START if len(lines) > 1 else FIRST, LAST)):
+        cut = text[lines[place, start] : lines[place, end]]
+        if len(cut) < sizes[place]:
+            values[place], sizes[place] = analyse_anew(cut).lines[0, HASH].astype(np.uint64), len(cut)
+    filled = sizes > 0
+    begins = np.flatnonzero(filled & ~np.concatenate([[False], filled[:-1]]))
+    stops = np.flatnonzero(filled & ~np.concatenate([filled[1:], [False]])) + 1
+    within = np.flatnonzero(filled) - np.repeat(begins, stops - begins)
+    parts = np.zeros(len(lines), np.uint64)
+    parts[filled] = _mixed(values[filled] + within.astype(np.uint64) * np.uint64(_FACTOR))
+    sums, before = (np.cumsum(np.concatenate([np.zeros(1, each.dtype), each])) for each in (parts, sizes))
+    return duplicates(sums[stops] - sums[begins], before[stops] - before[begins] + stops - begins - 1)
+
+
+# --- plain Python -----------------------------------------------------------------------------------------------------
+
+_MASK = (1 << 64) - 1
+_FACTOR, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def hash_of(word: str) -> int:
+    """64 bits for a run of characters: a polynomial of its code points, and SplitMix64's finaliser."""
+    value = 0
+    for character in word:
+        value = (value + ord(character) + 1) * _FACTOR & _MASK
+    value = (value ^ (value >> 30)) * _MIX_1 & _MASK
+    value = (value ^ (value >> 27)) * _MIX_2 & _MASK
+    return value ^ (value >> 31)
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """SplitMix64's finaliser, of many at once."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_1)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_2)
+    return values ^ (values >> np.uint64(31))
+
+
+_KINDS = str.maketrans({"'": "q", "’": "q", ".": "p", ",": "p"})
+# On a text of kinds: l a letter or mark, d a digit, c a character that is a word, q and p as above, s any other sign.
+_WORD_KINDS = re.compile(r"c|[ld](?:[ld]|(?<=[ld])q(?=[ld])|(?<=d)p(?=d))*|[qps]")
+_SENTENCE_END = "\"')]”’»"
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, symbols among them, as described above."""
+    found: list[str] = []
+    stop = -1
+    kinds = _kinds(text)
+    for match in _WORD_KINDS.finditer(kinds):
+        start, end = match.span()
+        if kinds[start] in "qps" and start == stop and found and found[-1][0] == text[start]:
+            found[-1] += text[start]
+        else:
+            found.append(text[start:end])
+        stop = end
+    return found
+
+
+def _kinds(text: str) -> str:
+    """One letter for each character: see ``_WORD_KINDS``; a blank for white space."""
+    table = classes()[code_points(text)]
+    letters = np.select(
+        [table & ALONE > 0, table & DIGIT > 0, table & WORD > 0, table & SPACE > 0],
+        [ord("c"), ord("d"), ord("l"), ord(" ")],
+        ord("s"),
+    )
+    marks = np.frombuffer(text.translate(_KINDS).encode("utf-32-le", "surrogatepass"), "<u4")
+    marked = (marks != code_points(text)) if len(marks) else np.zeros(0, bool)
+    return np.where(marked, marks, letters).astype(np.uint8).tobytes().decode("ascii")
+
+
+def is_plain(word: str) -> bool:
+    """Whether a word is no symbol."""
+    return bool(classes()[ord(word[0])] & WORD)
+
+
+def analyse_plain(text: str) -> Analysis:
+    """``analyse`` in plain Python: slow, and the measure of the kernel."""
+    found = words(text)
+    ends = np.concatenate([[0], np.cumsum([len(word) for word in found], dtype=np.int64)]).astype(np.int64)
+    known = {word: hash_of(word) for word in set(found)}
+    plain = [word for word in found if is_plain(word)]
+    lines = list(_line_rows(text))
+    ended = text.splitlines(keepends=True)
+    end_characters = len(text) - sum(map(len, text.splitlines()))
+    return Analysis(
+        text,
+        np.array([known[word] for word in found], np.uint64),
+        ends,
+        np.array(lines, np.uint64).astype(np.int64).reshape(-1, COLUMNS),
+        sum(line.splitlines()[0] != line for line in ended),
+        end_characters,
+        len(plain),
+        sum(map(len, plain)),
+        sum(any(map(str.isalpha, word)) for word in plain),
+    )
+
+
+def _line_rows(text: str) -> Iterator[list[int]]:
+    start = 0
+    for ended in text.splitlines(keepends=True):
+        line = ended.splitlines()[0]
+        inner = line.strip()
+        first = start + len(line) - len(line.lstrip()) if inner else start + len(line)
+        kinds = classes()[code_points(line)]
+        spaced = line.split()
+        yield [
+            *(start, start + len(line), first, first + len(inner), hash_of(line)),
+            *(len(spaced), max(map(len, spaced), default=0)),
+            *(int((kinds & bit > 0).sum()) for bit in (LETTER, UPPER, DIGIT)),
+            *(sum(map(is_plain, words(line))), _sentences(spaced), _flags(line, inner)),
+        ]
+        start += len(ended)
+
+
+def _sentences(spaced: Sequence[str]) -> int:
+    """Sentences of a line: as many as words that end one, and one for what follows the last of them."""
+    kinds = classes()
+    ends = [word.rstrip(_SENTENCE_END)[-1:] for word in spaced]
+    closing = [bool(end) and bool(kinds[ord(end)] & TERMINAL) for end in ends]
+    return sum(closing) + (bool(closing) and not closing[-1])
+
+
+def _flags(line: str, inner: str) -> int:
+    return sum(
+        flag
+        for flag, holds in (
+            (BULLET, inner.startswith(("•", "-"))),
+            (ELLIPSIS, inner.endswith(("...", "…"))),
+            (TERMINATED, bool(inner) and bool(classes()[ord(line[-1])] & TERMINAL)),
+            (CLOSED, inner.endswith((".", "?", "!", '"', "'")) and not inner.endswith("...")),
+            (CURLY, "{" in line),
+            (BRACKET, "[" in line),
+        )
+        if holds
+    )

@@ -1,0 +1,168 @@
+"""The filters of Gopher: text that repeats itself, and text that is no prose (Rae et al. 2021, "Scaling Language
+Models: Methods, Analysis & Insights from Training Gopher", section A.1.1 and table A1).
+
+A document enters; it leaves unchanged but for some measures, or dropped by the first rule that it breaks. The
+limits are the paper's. Source code is not judged.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from groundup.corpus.document import Document, Dropped
+from groundup.corpus.quality.analysis import (
+    BULLET,
+    ELLIPSIS,
+    FLAGS,
+    REPEATED,
+    TOP,
+    Analysis,
+    analyse,
+    hash_of,
+)
+from groundup.corpus.quality.rules import (
+    Broken,
+    above,
+    below,
+    count,
+    judged,
+    measured,
+    require_between,
+    require_order,
+    share,
+)
+
+
+@dataclass(frozen=True)
+class GopherRepetitionConfig:
+    """How much of a text may repeat what it said before."""
+
+    duplicate_lines: float = 0.30
+    """Largest share of lines that occurred before."""
+    duplicate_paragraphs: float = 0.30
+    """Largest share of paragraphs that occurred before."""
+    duplicate_line_characters: float = 0.20
+    """Largest share of characters in lines that occurred before."""
+    duplicate_paragraph_characters: float = 0.20
+    """Largest share of characters in paragraphs that occurred before."""
+    top_ngrams: tuple[float, float, float] = (0.20, 0.18, 0.16)
+    """Largest share of characters in all occurrences of the commonest 2-gram, 3-gram and 4-gram of words."""
+    duplicate_ngrams: tuple[float, float, float, float, float, float] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10)
+    """Largest share of characters in 5-grams to 10-grams of words that occurred before."""
+
+    def __post_init__(self) -> None:
+        names = ("duplicate_lines", "duplicate_paragraphs", "duplicate_line_characters")
+        more = ("duplicate_paragraph_characters", "top_ngrams", "duplicate_ngrams")
+        require_between(self, "gopher_repetition", 0, 1, *names, *more)
+
+
+class GopherRepetition:
+    """Drops documents that repeat their lines, paragraphs or phrases."""
+
+    name = "gopher repetition"
+
+    def __init__(self, config: GopherRepetitionConfig | None = None) -> None:
+        self.config = config or GopherRepetitionConfig()
+
+    def __call__(self, document: Document) -> Document | Dropped:
+        if document.facts.get("kind") == "code":
+            return document
+        analysis = analyse(document.text)
+        result = judged(document, self._rules(analysis))
+        if isinstance(result, Dropped):
+            return result
+        fivefold = analysis.repeated_ngrams[len(TOP)]
+        return measured(result, {"repetition.5_grams": share(fivefold, analysis.characters)})
+
+    def _rules(self, analysis: Analysis) -> Iterator[Broken]:
+        limits, size = self.config, analysis.characters
+        paragraphs, lines = analysis.repeated_paragraphs, analysis.repeated_lines
+        value = share(paragraphs.repeated, paragraphs.number)
+        yield above("duplicate paragraphs", value, limits.duplicate_paragraphs, "of the paragraphs are repeated")
+        value, limit = share(paragraphs.characters, size), limits.duplicate_paragraph_characters
+        yield above("duplicate paragraph characters", value, limit, "of the text are repeated paragraphs")
+        value = share(lines.repeated, lines.number)
+        yield above("duplicate lines", value, limits.duplicate_lines, "of the lines are repeated")
+        value, limit = share(lines.characters, size), limits.duplicate_line_characters
+        yield above("duplicate line characters", value, limit, "of the text are repeated lines")
+        found = analysis.repeated_ngrams
+        for n, characters, limit in zip(TOP, found, limits.top_ngrams, strict=False):
+            yield above(f"top {n}-gram", share(characters, size), limit, f"of the text are its commonest {n} words")
+        for n, characters, limit in zip(REPEATED, found[len(TOP) :], limits.duplicate_ngrams, strict=True):
+            value = share(characters, size)
+            yield above(f"duplicate {n}-grams", value, limit, f"of the text are repeated runs of {n} words")
+
+
+@dataclass(frozen=True)
+class GopherQualityConfig:
+    """What prose looks like."""
+
+    min_words: int = 50
+    """Fewest words, symbols not counted."""
+    max_words: int = 100_000
+    """Most words, symbols not counted."""
+    min_word_length: float = 3.0
+    """Least mean length of these words, in characters; set it to 1 for scripts that have no spaces between words."""
+    max_word_length: float = 10.0
+    """Greatest mean length of these words, in characters."""
+    max_symbols: float = 0.1
+    """Most hash signs, and most ellipses, for each word (symbols counted)."""
+    max_bullet_lines: float = 0.9
+    """Largest share of lines that begin with a bullet or a hyphen."""
+    max_ellipsis_lines: float = 0.3
+    """Largest share of lines that end in an ellipsis."""
+    min_alphabetic: float = 0.8
+    """Least share of words (symbols counted) that have a letter."""
+    min_stop_words: int = 2
+    """Fewest different stop words that must occur; 0 for other languages than that of the list."""
+    stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")
+    """The stop words, as they are spelled inside a sentence."""
+
+    def __post_init__(self) -> None:
+        section = "gopher_quality"
+        most = float("inf")
+        require_between(self, section, 0, most, "min_words", "max_words", "min_word_length", "max_word_length")
+        require_between(self, section, 0, most, "max_symbols", "min_stop_words")
+        require_between(self, section, 0, 1, "max_bullet_lines", "max_ellipsis_lines", "min_alphabetic")
+        require_order(self, section, "min_words", "max_words")
+        require_order(self, section, "min_word_length", "max_word_length")
+
+
+class GopherQuality:
+    """Drops documents that are too short or long, or whose words and lines are not those of prose."""
+
+    name = "gopher quality"
+
+    def __init__(self, config: GopherQualityConfig | None = None) -> None:
+        self.config = config or GopherQualityConfig()
+        self._stop_words = frozenset(map(hash_of, self.config.stop_words))
+
+    def __call__(self, document: Document) -> Document | Dropped:
+        if document.facts.get("kind") == "code":
+            return document
+        analysis = analyse(document.text)
+        result = judged(document, self._rules(analysis))
+        if isinstance(result, Dropped):
+            return result
+        length = share(analysis.plain_characters, analysis.plain)
+        return measured(result, {"words": float(analysis.plain), "word_length": length})
+
+    def _rules(self, analysis: Analysis) -> Iterator[Broken]:
+        limits, text, flags = self.config, analysis.text, analysis.lines[:, FLAGS]
+        words, lines = len(analysis.words), len(analysis.lines)
+        yield below("too few words", analysis.plain, limits.min_words, "words")
+        yield above("too many words", analysis.plain, limits.max_words, "words")
+        length = share(analysis.plain_characters, analysis.plain)
+        yield below("mean word length", length, limits.min_word_length, "characters in a word")
+        yield above("mean word length", length, limits.max_word_length, "characters in a word")
+        yield above("hash signs", share(text.count("#"), words), limits.max_symbols, "hash signs for each word")
+        ellipses = text.count("...") + text.count("…")
+        yield above("ellipses", share(ellipses, words), limits.max_symbols, "ellipses for each word")
+        value = share(count(flags & BULLET), lines)
+        yield above("bullet lines", value, limits.max_bullet_lines, "of the lines begin with a bullet")
+        value = share(count(flags & ELLIPSIS), lines)
+        yield above("ellipsis lines", value, limits.max_ellipsis_lines, "of the lines end in an ellipsis")
+        value = share(analysis.alphabetic, words)
+        yield below("alphabetic words", value, limits.min_alphabetic, "of the words have a letter")
+        if limits.min_stop_words:
+            found = len(self._stop_words.intersection(analysis.words.tolist()))
+            yield below("stop words", found, limits.min_stop_words, "of the stop words")
