@@ -160,7 +160,8 @@ def test_status_of_an_unfinished_run(tiny_options: tuple[str, ...], tmp_path: Pa
     assert told["tokenizer"] is None
 
 
-def test_generate_is_a_function_of_the_seed(tiny_run: Path, command: Command) -> None:
+def test_generate_is_a_function_of_the_seed(tiny_run: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUNDUP_PROGRESS", "quiet")  # which a slow machine would show
     words = ("generate", tiny_run, "The", "--max-tokens", "12")
     first, again, other = (command(*words, "--seed", seed) for seed in (1, 1, 2))
     assert {first.code, again.code, other.code} == {0}

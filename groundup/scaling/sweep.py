@@ -164,7 +164,8 @@ def key_and_values(swept: str) -> tuple[str, list[str]]:
     known = dict(keys_of(Recipe))
     key = next((prefix + short for prefix in SHORT if prefix + short in known), None)
     if key is None:
-        raise UsageError(f"--sweep: unknown key {short}{hint(short, list(known))}")
+        names = [*known, *(name.rpartition(".")[2] for name in known)]
+        raise UsageError(f"--sweep: unknown key {short}{hint(short, names)}")
     if not key.startswith(SECTIONS):
         raise UsageError(
             f"--sweep: {key} does not change pretraining; sweep a key of {', '.join(SECTIONS[1:])} or seed"

@@ -222,7 +222,10 @@ def test_an_interrupted_array_is_not_there(
 
 
 @posix
-def test_a_reader_that_leaves_early_is_no_failure(start: Command, saved: Path, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_early_is_no_failure(
+    start: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROUNDUP_PROGRESS", "quiet")  # which a slow machine would show
     (tmp_path / "text").write_text("word after word\n" * 50_000, encoding="utf-8")
     process = start("tokenizer", "encode", tmp_path / "text", "--tokenizer", saved)
     assert process.stdout.readline()
@@ -232,7 +235,10 @@ def test_a_reader_that_leaves_early_is_no_failure(start: Command, saved: Path, t
 
 
 @posix
-def test_a_pipe_of_two_tools_gives_the_file_back(start: Command, saved: Path, tmp_path: Path) -> None:
+def test_a_pipe_of_two_tools_gives_the_file_back(
+    start: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROUNDUP_PROGRESS", "quiet")  # which a slow machine would show
     data = random.Random(5).randbytes(20_000) + b"plain words " * 2000
     (tmp_path / "data").write_bytes(data)
     encoding = start("tokenizer", "encode", tmp_path / "data", "--tokenizer", saved, encoding=None)
