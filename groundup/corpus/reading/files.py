@@ -12,12 +12,13 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
 from groundup.core.errors import DataError
+from groundup.corpus.public import SCHEME, find_public
 from groundup.corpus.reading.compression import unpack
 from groundup.corpus.reading.config import ReadingConfig
-from groundup.corpus.reading.remote import is_url, keep_stream, list_urls
+from groundup.corpus.reading.remote import is_url, keep_stream, list_urls, open_file
 
 STANDARD_INPUT = "-"
 _BEGINNINGS = (
@@ -39,51 +40,90 @@ class File:
     """Path below what the user named."""
     bytes: int
     """On the disk; 0 where unknown."""
+    source: str = ""
+    """The public corpus that it belongs to."""
+
+
+@dataclass(frozen=True)
+class _Root:
+    """A file or folder that the user's words stand for."""
+
+    path: str
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the names of its files begin with, where there are several."""
+        if is_url(self.path):
+            parts = PurePosixPath(self.path.partition("#")[0]).parts
+            return self.source or next(part for part in reversed(parts) if "*" not in part)
+        return Path(self.path).name
 
 
 def list_files(paths: Sequence[str | Path]) -> list[File]:
     """The files of ``paths`` in order of their names, each once; hidden files and folders are passed over.
 
     Args:
-        paths: files, folders, globs (``data/**/*.jsonl``), URLs or ``-``. Names are relative to the only folder; where
-            several paths are given, they begin with the last part of each, or with the whole of it where those agree.
+        paths: files, folders, globs (``data/**/*.jsonl``), URLs, ``public://NAME`` or ``-``. Names are relative to the
+            only folder; where several paths are given, they begin with the last part of each, or with the whole of it
+            where those agree.
 
     Raises:
         DataError: nothing is there.
+        UsageError: a package is needed, or there is no such public corpus or store.
     """
     if not paths:
         raise DataError("no input: give --corpus.path a file, a folder or a glob")
     roots = [root for path in paths for root in _roots(str(path))]
-    files = _named(roots, [Path(root).name for root in roots] if len(roots) > 1 else [""])
+    files = _named(roots, [root.name for root in roots] if len(roots) > 1 else [""])
     if len({file.name for file in files}) < len({file.path for file in files}):
-        files = _named(roots, [Path(root).as_posix().strip("/") for root in roots])
+        files = _named(roots, [Path(root.path.replace("://", "/")).as_posix().strip("/") for root in roots])
     once = {file.path if is_url(file.path) else os.path.realpath(file.path): file for file in reversed(files)}
     if not once:
         raise DataError(f"{', '.join(map(str, paths))}: no files there; put some into the folder")
     return sorted(once.values(), key=lambda file: (PurePath(file.name).parts, file.path))
 
 
-def _roots(path: str) -> list[str]:
-    """Files and folders of the disk that a path or a glob stands for."""
+def _roots(path: str) -> list[_Root]:
+    """Files and folders that a path, a glob or the name of a public corpus stands for."""
     if path == STANDARD_INPUT:
-        return [str(keep_stream(sys.stdin.buffer, _suffix_of))]
+        return [_Root(str(keep_stream(sys.stdin.buffer, _suffix_of)))]
+    if path.startswith(SCHEME):
+        return _public_roots(path)
     if is_url(path) or os.path.lexists(path):
-        return [path]
+        return [_Root(path)]
     if found := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 (a pattern may be absolute)
-        return found
+        return list(map(_Root, found))
     remedy = "no file matches it" if glob.has_magic(path) else "give --corpus.path a file, a folder, a glob or a URL"
     raise DataError(f"{path} does not exist; {remedy}")
 
 
-def _named(roots: list[str], prefixes: list[str]) -> list[File]:
+def _public_roots(place: str) -> list[_Root]:
+    """The URLs of a public corpus or of its sample."""
+    corpus, sample = find_public(place)
+    if not corpus.listed:
+        return [_Root(corpus.sample if sample else corpus.files, corpus.name)]
+    with open_file(corpus.files) as raw:
+        names = unpack(raw, ReadingConfig())[0].read().decode("utf-8").split()
+    return [_Root(corpus.listed + name, corpus.name) for name in (names[:1] if sample else names)]
+
+
+def _named(roots: list[_Root], prefixes: list[str]) -> list[File]:
     files = []
     for root, prefix in zip(roots, prefixes, strict=True):
-        if is_url(root):
-            files += [File(url, str(PurePath(prefix, name)), size) for url, name, size in list_urls(root)]
-        elif not Path(root).is_dir():
-            files.append(_file(root, prefix or Path(root).name))
+        if is_url(root.path):
+            urls = list_urls(root.path)
+            alone = len(urls) == 1 and prefix.endswith(urls[0][1])
+            files += [
+                File(url, prefix if alone else str(PurePath(prefix, name)), size, root.source)
+                for url, name, size in urls
+            ]
+        elif not Path(root.path).is_dir():
+            files.append(_file(root.path, prefix or root.name))
         else:
-            files += [_file(path, str(PurePath(prefix, Path(path).relative_to(root)))) for path in _walk(root)]
+            files += [
+                _file(path, str(PurePath(prefix, Path(path).relative_to(root.path)))) for path in _walk(root.path)
+            ]
     return files
 
 

@@ -52,18 +52,23 @@ class Part:
     """The one after the last; -1: the end of the file."""
     records: int = 0
     """Records of the file before ``begin``, so that ids do not depend on how it is divided."""
+    source: str = ""
+    """The public corpus that it belongs to; empty: that of the configuration."""
 
     def empty(self, config: ReadingConfig, number: int | None = None) -> Document:
         """A document of this file without its text: the whole file, or its record ``number``."""
         title = stem(self.name)
         if number is None:
-            return Document(self.name, title, config.source, "")
-        return Document(f"{self.name}:{number}", f"{title} {number}", config.source, "")
+            return self._document(self.name, title, config)
+        return self._document(f"{self.name}:{number}", f"{title} {number}", config)
 
     def rest(self, config: ReadingConfig, reason: str, detail: str, size: int = 0) -> Dropped:
         """What could not be read after the last record."""
         place = f"rest@{self.begin}" if self.begin else "rest"
-        return Dropped(Document(f"{self.name}:{place}", stem(self.name), config.source, ""), reason, detail, size)
+        return Dropped(self._document(f"{self.name}:{place}", stem(self.name), config), reason, detail, size)
+
+    def _document(self, name: str, title: str, config: ReadingConfig) -> Document:
+        return Document(name, title, self.source or config.source, "")
 
 
 def bare(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,7 +83,7 @@ def divide_lines(part: Part, config: ReadingConfig) -> list[Part]:
     cuts = list(_cuts(Path(part.path), config.shard_bytes))
     ends = [begin for begin, _ in cuts[1:]] + [part.bytes]
     return [
-        Part(part.path, part.name, part.format, end - begin, begin, end, records)
+        replace(part, bytes=end - begin, begin=begin, end=end, records=records)
         for (begin, records), end in zip(cuts, ends, strict=True)
         if end > begin
     ]

@@ -192,7 +192,7 @@ def divide_mediawiki(part: Part, config: ReadingConfig) -> list[Part]:
     cuts = [0, *_cuts(Path(part.path), config.shard_bytes, _STREAM if packed else _PAGE), part.bytes]
     last = len(cuts) - 2
     return [
-        Part(part.path, part.name, part.format, end - begin, begin, -1 if index == last else end)
+        replace(part, bytes=end - begin, begin=begin, end=-1 if index == last else end)
         for index, (begin, end) in enumerate(itertools.pairwise(cuts))
     ]
 

@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from groundup.core.errors import DataError, GroundupError
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.reading.text import decode
+from groundup.corpus.reading.compression import unpack
+from groundup.corpus.reading.config import MEGABYTE, ReadingConfig
+from groundup.corpus.reading.remote import open_file
+from groundup.corpus.reading.text import decode, decode_declared
 
 TEXT_FIELDS = ("text", "content")
 
@@ -30,6 +34,10 @@ FACT_FIELDS: Mapping[str, tuple[str, ...]] = {
 #: Fields that hold further fields: ours, Dolma's, datatrove's.
 NESTED_FIELDS = ("facts", "metadata", "meta")
 
+#: The Stack v2 holds no texts, but the names of files in this archive; they are compressed with gzip.
+SOFTWARE_HERITAGE = "s3://softwareheritage/content/{blob_id}"
+ARCHIVED_BYTES = 64 * MEGABYTE
+
 #: Fields that only tables of source code have.
 CODE_FIELDS = ("max_stars_repo_path", "hexsha", "blob_id", "programming_language", "detected_licenses")
 
@@ -52,6 +60,11 @@ def document_of(empty: Document, row: Any, place: str, text_field: str, size: in
     names = (text_field,) if text_field else TEXT_FIELDS
     values = [row.get(name) for name in names] if isinstance(row, Mapping) else []
     text = next((value for value in values if isinstance(value, str)), None)
+    if text is None and isinstance(row, Mapping) and isinstance(row.get("blob_id"), str):
+        decoded = _archived(empty, row)
+        if isinstance(decoded, Dropped):
+            return decoded
+        text = decoded.text
     if text is None:
         words = " or ".join(f'"{name}"' for name in names)
         return Dropped(empty, "no text", f"{place} has no string under {words}", size)
@@ -62,6 +75,31 @@ def document_of(empty: Document, row: Any, place: str, text_field: str, size: in
     title = row.get("title")
     printable = isinstance(title, str) and title.isprintable() and title.strip()
     return replace(empty, title=title.strip() if printable else empty.title, text=text, facts=facts_of(row))
+
+
+def _archived(empty: Document, row: Mapping[str, Any]) -> Document | Dropped:
+    """The contents of a file that the row only names.
+
+    Raises:
+        UsageError: the package for the archive's store is not installed.
+        DataError: the archive does not answer.
+    """
+    url = SOFTWARE_HERITAGE.format(blob_id=row["blob_id"])
+    try:
+        with open_file(url) as raw:
+            handle, unpacked = unpack(raw, ReadingConfig())
+            found = handle.read(ARCHIVED_BYTES + 1)
+    except FileNotFoundError:
+        return Dropped(empty, "missing", f"{url} is not there", 0)
+    except GroundupError:
+        raise
+    except Exception as error:  # every store has its own classes
+        raise DataError(f"cannot read {url}: {' '.join(str(error).split())}; check your access, run again") from error
+    if unpacked.trouble:
+        return Dropped(empty, unpacked.trouble.reason, unpacked.trouble.detail, len(found))
+    if len(found) > ARCHIVED_BYTES:
+        return Dropped(empty, "too large", f"more than {ARCHIVED_BYTES} bytes", len(found))
+    return decode_declared(empty, found, str(row.get("src_encoding") or "utf-8"))
 
 
 def facts_of(row: Mapping[str, Any]) -> dict[str, str]:

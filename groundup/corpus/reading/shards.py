@@ -87,7 +87,7 @@ def find_shards(paths: Sequence[str | Path], config: ReadingConfig) -> list[Shar
     """Divide what ``paths`` stand for; small files share a shard.
 
     Args:
-        paths: files, folders, globs, ``-`` for standard input.
+        paths: files, folders, globs, URLs, ``public://NAME``, ``-`` for standard input.
 
     Raises:
         DataError: a path does not exist, or there is no file.
@@ -104,7 +104,7 @@ def find_shards(paths: Sequence[str | Path], config: ReadingConfig) -> list[Shar
 
 def _parts(paths: Sequence[str | Path], config: ReadingConfig) -> Iterator[Part]:
     for file in list_files(paths):
-        part = Part(file.path, file.name, format_of(file.name, config), file.bytes)
+        part = Part(file.path, file.name, format_of(file.name, config), file.bytes, source=file.source)
         try:
             yield from DIVIDERS.get(part.format, lambda part, _: [part])(part, config)
         except OSError:

@@ -3,9 +3,10 @@
 import contextlib
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
-from groundup.core.errors import UsageError
+from groundup.core.errors import GroundupError, UsageError
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import MEGABYTE, ReadingConfig
 from groundup.corpus.reading.formats import Part, contents, trouble_of
@@ -144,8 +145,10 @@ def _read_group(
                     detail = f"row {number} has {item.bytes} bytes, the limit is {config.max_bytes}"
                     item = Dropped(part.empty(config, number), "too large", detail, item.bytes)
                 yield item
+    except GroundupError:
+        raise
     except Exception as error:  # pyarrow has several classes for damaged pages; the other row groups may be whole
-        place = Document(f"{part.name}:group {group}", part.name, config.source, "")
+        place = replace(part.empty(config), id=f"{part.name}:group {group}")
         detail = f"after row {number}: {' '.join(str(error).split())}"
         yield Dropped(place, "damaged Parquet", detail, _packed(metadata))
 
@@ -167,7 +170,7 @@ def divide_parquet(part: Part, config: ReadingConfig) -> list[Part]:
         size += _packed(row_group)
         passed += row_group.num_rows
         if size >= config.shard_bytes or group + 1 == metadata.num_row_groups:
-            parts.append(Part(part.path, part.name, part.format, size, begin, group + 1, records))
+            parts.append(replace(part, bytes=size, begin=begin, end=group + 1, records=records))
             begin, records, size = group + 1, passed, 0
     return parts or [part]
 
@@ -180,7 +183,7 @@ def _packed(row_group: Any) -> int:
 def _columns(names: list[str], config: ReadingConfig) -> list[str]:
     wanted = {config.text_field} if config.text_field else set(TEXT_FIELDS)
     wanted |= {"title", *NESTED_FIELDS, *(field for fields in FACT_FIELDS.values() for field in fields)}
-    wanted |= set(CODE_FIELDS)
+    wanted |= {*CODE_FIELDS, "src_encoding"}
     return [name for name in names if name in wanted]
 
 
