@@ -52,8 +52,11 @@ def _trafilatura(html: str) -> str:
         from trafilatura import extract
     except ImportError as error:  # trafilatura needs justext, which needs lxml_html_clean
         raise UsageError(f"the backend trafilatura: {error}; pip install trafilatura lxml_html_clean") from error
-    # Paragraphs come one per line; with a blank line between them they read like those of the other backends.
-    return (extract(html, include_comments=False) or "").replace("\n", "\n\n")
+    # Paragraphs come one per line; they are set apart here as the other backends do, but not items and indented code.
+    return _PARAGRAPH_BEGINS.sub("\n\n", extract(html, include_comments=False) or "")
+
+
+_PARAGRAPH_BEGINS = re.compile(r"\n(?![ \t\n|-])")
 
 
 _EXTRACTORS: dict[str, Callable[[str], str]] = {

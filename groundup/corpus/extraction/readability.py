@@ -27,8 +27,8 @@ _HIDDEN = re.compile(
 )
 _BOILERPLATE = re.compile(
     r"(?<!has-)(?<!with-)(?<!no-)\b(?:ads?|advert\w*|banner|breadcrumbs?|byline|comments?|consent|cookies?|copyright|disqus"
-    r"|footer|gdpr|hatnote|login|masthead|menu|meta|modal|nav\w*|newsletter|pager|pagination|popup|promo\w*|recommend\w*|related"
-    r"|share|sharing|sidebar|sign-?up|skip|social|sponsor\w*|sr-only|subscribe|tags|toc|toolbar|widget)\b",
+    r"|footer|gdpr|hatnote|login|masthead|menu|meta|modal|nav\w*|newsletter|pager|pagination|popup|\w*profile|promo\w*"
+    r"|recommend\w*|related|share|sharing|sidebar|sign-?up|skip|social|sponsor\w*|sr-only|subscribe|tags|toc|toolbar|widget)\b",
     re.I,
 )
 _SILENT = names(
@@ -139,7 +139,7 @@ class _Reader:
         if tag == "br":
             self.pieces.append(_BREAK)
         elif tag in _BLOCKS:
-            self._flush("row" if self.rows and tag == "tr" else self._kind())
+            self._flush(self._kind(tag))
         self._count(tag, 1)
         if tag in _REGION or 'role="main"' in attributes:
             self.regions.append(tag)
@@ -153,7 +153,7 @@ class _Reader:
         elif tag in _HEADINGS:
             self._flush("heading")
         elif tag in _BLOCKS:
-            self._flush(self._kind())
+            self._flush(self._kind(tag))
         self._count(tag, -1)
         if self.regions and self.regions[-1] == tag:
             self.regions.pop()
@@ -177,10 +177,11 @@ class _Reader:
             return True
         return self.by_name and any(map(_BOILERPLATE.search, _separated(attributes)))
 
-    def _kind(self) -> str:
+    def _kind(self, tag: str) -> str:
+        """What the text was that ``tag`` ends. Paragraphs inside a table's cell are paragraphs."""
         if self.code:
             return "code"
-        if self.rows:
+        if tag == "tr":
             return "row"
         return "item" if self.lists else "text"
 
@@ -191,7 +192,7 @@ class _Reader:
             lines = [line.rstrip() for line in raw.replace(_BREAK, "\n").split("\n")]
         else:
             lines = [" ".join(line.split()) for line in raw.split(_BREAK)]
-        text = "\n".join(lines).strip("\n |" if kind == "row" else "\n")
+        text = "\n".join(lines).strip("\n |" if self.rows else "\n")
         if text.strip():
             share = min(1.0, self.link_characters / len(text))
             self.blocks.append(Block(kind, text, share, bool(self.regions), self.lists))
@@ -238,13 +239,13 @@ def _keep_beside_content(blocks: list[Block], kept: list[bool]) -> None:
 
 
 def _keep_headings(blocks: list[Block], kept: list[bool]) -> None:
-    """A heading stays if what it stands above does."""
-    below = False
+    """A heading stays above content, directly or with one block between: a date, a row of buttons."""
+    distance = 2
     for number in range(len(blocks) - 1, -1, -1):
         if blocks[number].kind == "heading":
-            kept[number] = below
+            kept[number] = distance < 2 and blocks[number].links <= LINK_DENSITY
         else:
-            below = kept[number]
+            distance = 0 if kept[number] else distance + 1
 
 
 def _render(blocks: list[Block]) -> str:

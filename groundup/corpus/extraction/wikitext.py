@@ -52,6 +52,7 @@ def plain_text(wikitext: str, config: WikitextConfig = _DEFAULT) -> str:
     """The prose of a wiki page: paragraphs and headings separated by blank lines, list items as ``- item``."""
     apart = _Apart(config.math)
     text = apart.take(_COMMENT.sub("", wikitext.replace(_MARK, "")))
+    text = _PARAMETER.sub("", text)
     text = _Brackets(config.tables).render(text)
     text = html.unescape(_without_markup(text))
     lines = _sections([_line(line) for line in text.split("\n")], config.appendices)
@@ -59,6 +60,7 @@ def plain_text(wikitext: str, config: WikitextConfig = _DEFAULT) -> str:
 
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
+_PARAMETER = re.compile(r"\{\{\{[^{}]*\}\}\}")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 # --- what is no wikitext ----------------------------------------------------------------------------------------------
@@ -294,7 +296,7 @@ _TAG = re.compile(r"</?[a-z][^<>]*>", re.I)
 # What is left of "(Latin: {{lang-la|…}}, {{IPA|…}})" when nothing of it is shown.
 _EMPTY_PARENTHESES = re.compile(r" ?\([ \t,;:]*\)")
 _PARENTHESIS_BEGINS = re.compile(r"\([ \t]*[,;][ \t,;]*")
-_PARENTHESIS_ENDS = re.compile(r"[,;] ?\)")
+_PARENTHESIS_ENDS = re.compile(r" ?[,;] ?\)| \)")
 
 
 def _without_markup(text: str) -> str:
