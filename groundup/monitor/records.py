@@ -220,7 +220,8 @@ class Run:
             self.recipe = tomllib.loads(self.recipe_text)
         for stage in self.stages:
             section = self.recipe.get(stage.name)
-            stage.planned = int(section.get("steps", 0)) if isinstance(section, dict) else 0
+            steps = section.get("steps") if isinstance(section, dict) else None
+            stage.planned = steps if isinstance(steps, int) else 0  # the corpus has a list of them
             stage.update(self.running)
         return self
 
