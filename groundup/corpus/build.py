@@ -27,7 +27,7 @@ from groundup.core.config import to_json
 from groundup.core.errors import DataError, UsageError
 from groundup.core.files import atomic_file, sha256_of, write_json
 from groundup.corpus.decontamination import DecontaminationConfig
-from groundup.corpus.dedup import ExactConfig, MinHashConfig
+from groundup.corpus.dedup import ExactConfig, MinHashConfig, SubstringConfig
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.extraction import ExtractConfig, NormalizeConfig, RepairConfig, WikitextConfig
 from groundup.corpus.language import LanguageConfig
@@ -35,9 +35,20 @@ from groundup.corpus.pipeline.engine import Outcome, Rank, cut_into_passes, run
 from groundup.corpus.pipeline.executor import executor_for
 from groundup.corpus.pipeline.passes import Plan, Shard
 from groundup.corpus.pipeline.registry import expand, make
+from groundup.corpus.public import SCHEME, find_public
+from groundup.corpus.quality import (
+    BlocklistConfig,
+    C4Config,
+    CodeConfig,
+    FineWebConfig,
+    GopherQualityConfig,
+    GopherRepetitionConfig,
+    LineConfig,
+)
 from groundup.corpus.reading import ReadingConfig, find_shards, read_shard
 from groundup.corpus.reading.files import STANDARD_INPUT, list_files
 from groundup.corpus.reading.remote import is_url
+from groundup.corpus.redaction import RedactionConfig
 from groundup.corpus.sources import archive_path, get_source, read_source
 from groundup.corpus.split import choose_validation, cut_longest
 
@@ -73,9 +84,18 @@ class CorpusConfig:
     repair: RepairConfig = field(default_factory=RepairConfig)
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    blocklist: BlocklistConfig = field(default_factory=BlocklistConfig)
+    gopher_repetition: GopherRepetitionConfig = field(default_factory=GopherRepetitionConfig)
+    gopher_quality: GopherQualityConfig = field(default_factory=GopherQualityConfig)
+    c4: C4Config = field(default_factory=C4Config)
+    fineweb: FineWebConfig = field(default_factory=FineWebConfig)
+    lines: LineConfig = field(default_factory=LineConfig)
+    code: CodeConfig = field(default_factory=CodeConfig)
+    redaction: RedactionConfig = field(default_factory=RedactionConfig)
     decontamination: DecontaminationConfig = field(default_factory=DecontaminationConfig)
     exact: ExactConfig = field(default_factory=ExactConfig)
     minhash: MinHashConfig = field(default_factory=MinHashConfig)
+    substring: SubstringConfig = field(default_factory=SubstringConfig)
 
     def __post_init__(self) -> None:
         for name in ("validation_fraction", "resemblance", "containment"):
@@ -283,7 +303,9 @@ def _source_row(config: CorpusConfig, documents: int, size: int) -> dict[str, An
     else:
         names = [place if is_url(place) else Path(place).name or place for place in config.texts]
         row = {"name": ", ".join(names), "package": "", "version": "", "sha256": _digest(config)}
-        row["licence"] = "as the owner of the text says"
+        public = [find_public(place)[0] for place in config.texts if place.startswith(SCHEME)]
+        licences = [f"{corpus.name}: {corpus.licence}" for corpus in public]
+        row["licence"] = "; ".join(licences) or "as the owner of the text says"
     return {**row, "files": documents, "bytes": size}
 
 

@@ -20,7 +20,9 @@ from groundup.corpus.pipeline.passes import READ
 from groundup.corpus.pipeline.registry import PIPELINES, STEPS, expand, listed
 from groundup.corpus.pipeline.report import gather, terminal
 from groundup.corpus.pipeline.trial import Trial, trials
+from groundup.corpus.public import PUBLIC
 from groundup.corpus.reading import open_records
+from groundup.corpus.sources import SOURCES
 
 #: Where a corpus is looked for when no directory is given.
 DEFAULT_RUN = "runs/quickstart"
@@ -81,6 +83,8 @@ def usage() -> str:
       what each step would do with one document, and why
   groundup corpus steps
       the steps, and the pipelines that have names
+  groundup corpus sources
+      public corpora by name: size, licence, and the command that reads a sample
   groundup corpus shard [RECIPE] --rank R --world-size N [--out DIR] [--corpus.key value …]
       one of N independent ranks, on one machine or many; then `groundup corpus` puts together what they made
 
@@ -119,6 +123,18 @@ def steps(words: list[str]) -> int:
     print("\n┊ looks across documents\n")
     for name, members in PIPELINES.items():
         print(f"{name:10}{listed(members)}")
+    return 0
+
+
+def sources(words: list[str]) -> int:
+    """``groundup corpus sources``."""
+    if words and words[0] not in ("-h", "--help"):
+        raise UsageError(f"unexpected {words[0]!r}; `groundup corpus sources` takes no options")
+    for source in SOURCES.values():
+        print(f"{source.name}: --corpus.source {source.name}\n  {source.licence}")
+    for corpus in PUBLIC.values():
+        told = (f"{corpus.contents}; about {quantity(corpus.gigabytes)} GB, {corpus.licence}", corpus.home, corpus.note)
+        print("\n  ".join((f"{corpus.name}: {corpus.command}", *filter(None, told))))
     return 0
 
 
@@ -219,4 +235,4 @@ def run(name: str, config: Any, options: Any, out: Path) -> int:
 #: Tools that work with a recipe, and their options.
 WITH_RECIPE = {"try": TryOptions, "shard": ShardOptions}
 #: Tools that need none.
-ALONE = {"report": report, "steps": steps}
+ALONE = {"report": report, "steps": steps, "sources": sources}

@@ -66,6 +66,46 @@ STEPS: Mapping[str, Entry] = {
         "tells the language and drops texts in others, or of which that is not sure",
         _section("language"),
     ),
+    "blocklist": Entry(
+        "groundup.corpus.quality:Blocklist",
+        "drops documents by lists of sites, of words in addresses, of words in texts",
+        _section("blocklist"),
+    ),
+    "gopher repetition": Entry(
+        "groundup.corpus.quality:GopherRepetition",
+        "drops texts that repeat lines, paragraphs or runs of words (Rae et al. 2021)",
+        _section("gopher_repetition"),
+    ),
+    "gopher quality": Entry(
+        "groundup.corpus.quality:GopherQuality",
+        "drops texts that are no prose: lengths, symbols, bullets, stop words (Rae et al. 2021)",
+        _section("gopher_quality"),
+    ),
+    "c4": Entry(
+        "groundup.corpus.quality:C4",
+        "removes lines that are no sentences; drops placeholders, code, bad words (Raffel et al. 2020)",
+        _section("c4"),
+    ),
+    "fineweb": Entry(
+        "groundup.corpus.quality:FineWeb",
+        "drops lists and repeated lines (Penedo et al. 2024)",
+        _section("fineweb"),
+    ),
+    "lines": Entry(
+        "groundup.corpus.quality:Lines",
+        "removes counters, buttons and navigation; drops pages of little else (Penedo et al. 2023)",
+        _section("lines"),
+    ),
+    "code": Entry(
+        "groundup.corpus.quality:Code",
+        "drops source code that is generated, encoded or data (Kocetkov et al. 2022)",
+        _section("code"),
+    ),
+    "redaction": Entry(
+        "groundup.corpus.redaction:Redaction",
+        "replaces addresses, numbers and keys of people by placeholders such as <EMAIL>",
+        _section("redaction"),
+    ),
     "decontamination": Entry(
         "groundup.corpus.decontamination:Decontamination",
         "drops, cuts or marks texts that share a run of words with the benchmarks that are named",
@@ -101,6 +141,12 @@ STEPS: Mapping[str, Entry] = {
         _section("minhash"),
         across=True,
     ),
+    "substring": Entry(
+        "groundup.corpus.dedup:Substring",
+        "cuts out passages that stood in the corpus before (Lee et al. 2022)",
+        _section("substring"),
+        across=True,
+    ),
     "near duplicates": Entry(
         "groundup.corpus.pipeline.whole:NearDuplicates",
         "one of each set of documents that say the same, compared in memory: for corpora of up to a gigabyte or so",
@@ -115,6 +161,18 @@ DEFAULT = ("clean", "long enough", "exact duplicates", "near duplicates")
 #: A name that stands for several steps.
 PIPELINES: Mapping[str, tuple[str, ...]] = {
     "default": DEFAULT,
+    "web": (
+        *("blocklist", "extract", "repair", "normalize", "language"),
+        *("gopher repetition", "gopher quality", "c4", "fineweb", "redaction"),
+        *("url duplicates", "exact duplicates", "minhash"),
+    ),
+    "mixed": (
+        *("blocklist", "extract", "wikitext", "repair", "normalize", "language"),
+        *("gopher repetition", "gopher quality", "c4", "fineweb"),
+        *("code", "redaction", "clean", "long enough"),
+        *("url duplicates", "exact duplicates", "minhash"),
+    ),
+    "code": ("repair", "code", "redaction", "clean", "long enough", "exact duplicates", "minhash"),
     "wiki": ("wikitext", "normalize", "clean", "long enough", "language", "exact duplicates", "minhash"),
     "books": ("repair", "normalize", "clean", "long enough", "language", "exact duplicates", "minhash"),
 }
