@@ -94,7 +94,8 @@ PUBLIC: Mapping[str, PublicCorpus] = {
             contents="source code in 600 languages, near duplicates removed; files of Software Heritage",
             needs=(*_HUB, "s3fs"),
             note="accept its terms on its home page and log in with 'hf auth login'; the tables name the files, whose "
-            "contents come one by one from s3://softwareheritage (AWS credentials; in bulk, by agreement with them)",
+            "contents come one by one from s3://softwareheritage (AWS credentials, or FSSPEC_S3_ANON=true; in bulk, by "
+            "agreement with them)",
         ),
         PublicCorpus(
             name="tinystories",
@@ -125,7 +126,7 @@ PUBLIC: Mapping[str, PublicCorpus] = {
             format="warc",
             files="https://data.commoncrawl.org/crawl-data/CC-MAIN-2024-51/warc.paths.gz",
             sample="",
-            gigabytes=85_000,
+            gigabytes=80_000,
             contents="the web in December 2024 as it was sent, 2.64 billion pages",
             listed="https://data.commoncrawl.org/",
         ),

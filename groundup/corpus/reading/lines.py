@@ -12,7 +12,7 @@ from groundup.corpus.reading.formats import Part, contents, read_whole, trouble_
 from groundup.corpus.reading.remote import is_url
 from groundup.corpus.reading.rows import document_of, parse_json
 
-_BLOCK = 2**22
+_BLOCK = 2**20
 #: How a JSON file begins, for telling lines from one value.
 _HEAD = 2**12
 

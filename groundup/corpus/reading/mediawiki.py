@@ -130,9 +130,7 @@ def read_mediawiki(part: Part, config: ReadingConfig) -> Iterator[Document | Dro
                         part.empty(config), "unknown format", f"XML of <{pages.root}>, no MediaWiki dump", part.bytes
                     )
                     return
-            if not unpacked.produced and not unpacked.trouble:
-                yield Dropped(part.empty(config), "empty", "0 bytes", 0)
-            elif not unpacked.trouble and (part.end < 0 or pages.unfinished):
+            if unpacked.produced and not unpacked.trouble and (part.end < 0 or pages.unfinished):
                 events.Parse(b"", True)
         except UnsafeXML as error:
             yield part.rest(config, "unsafe XML", str(error), part.bytes)
@@ -208,7 +206,7 @@ def _cuts(file: Path, size: int, mark: bytes) -> Iterator[int]:
         position = size
         while True:
             handle.seek(position)
-            block = handle.read(2**22)
+            block = handle.read(2**20)
             found = block.find(mark)
             if found < 0:
                 if len(block) < len(mark):

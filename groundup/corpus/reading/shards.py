@@ -124,8 +124,13 @@ def read_part(part: Part, config: ReadingConfig) -> Records:
         UsageError: a package that this format needs is not installed.
         DataError: a URL or a store cannot be read.
     """
+    nothing = True
     try:
-        yield from READERS[part.format](part, config)
+        for item in READERS[part.format](part, config):
+            nothing = False
+            yield item
+        if nothing and not part.begin and part.end < 0:
+            yield Dropped(part.empty(config), "empty", "no document in it", part.bytes)
     except GroundupError:
         raise
     except FileNotFoundError:

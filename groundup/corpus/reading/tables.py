@@ -62,8 +62,6 @@ def read_csv(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
             handle.read(3)
         source = _Lines(handle, config.max_bytes)
         header, delimiter = _header(source, config)
-        if not header and not unpacked.trouble:
-            yield Dropped(part.empty(config), "empty", "no header", part.bytes)
         rows = csv.reader(source, delimiter=delimiter)
         number = 0
         while True:
