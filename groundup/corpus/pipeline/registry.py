@@ -103,7 +103,7 @@ STEPS: Mapping[str, Entry] = {
     ),
     "redaction": Entry(
         "groundup.corpus.redaction:Redaction",
-        "replaces addresses, numbers and keys of people by placeholders such as <EMAIL>",
+        "replaces addresses, numbers and keys of people by typed placeholders",
         _section("redaction"),
     ),
     "decontamination": Entry(
