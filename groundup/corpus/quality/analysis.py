@@ -20,11 +20,14 @@ in 37 million texts.
 """
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +43,7 @@ from groundup.corpus.quality.characters import (
     WORD,
     classes,
     code_points,
+    encoded,
 )
 
 Hashes = NDArray[np.uint64]
@@ -55,22 +59,48 @@ BULLET, ELLIPSIS, TERMINATED, CLOSED, CURLY, BRACKET = (1 << bit for bit in rang
 TOP, REPEATED = range(2, 5), range(5, 11)
 
 _KERNELS = "groundup.corpus.quality.kernels"
-_TEXT = ("u32*", "i64", "u8*")
-_scan = compiled.Kernel(f"{_KERNELS}.scan:scan", "i64", *_TEXT, "u64*", "i64*", "i64", "i64*", "i64", "i64*")
-_duplicates = compiled.Kernel(f"{_KERNELS}.repetition:duplicates", "i64", "u64*", "i64*", "i64", "u64*", "i64*", "i64*")
+_measure = compiled.Kernel(
+    f"{_KERNELS}.measure:measure",
+    "i64",
+    *("u32*", "i64", "u8*", "u64*", "i64*", "i64", "i64*", "i64", "u64*", "i64*", "i64*"),
+)
 _ngrams = compiled.Kernel(
     f"{_KERNELS}.repetition:ngrams", "i64", "u64*", "i64*", "i64", "u64*", "i64*", "u64*", "i64*", "i64*"
 )
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Of a number of lines or paragraphs those that occurred before."""
+class Totals(NamedTuple):
+    """What the words and lines of a text add up to, as the kernel counts it."""
 
-    number: int
-    repeated: int
-    characters: int
-    """Of the repeated ones."""
+    lines: int
+    line_ends: int
+    end_characters: int
+    """Characters of the line ends: two for each ``\r\n``."""
+    words: int
+    plain: int
+    """Words that are no symbols."""
+    plain_characters: int
+    """In these."""
+    alphabetic: int
+    """Words with at least one letter."""
+    bullet_lines: int
+    ellipsis_lines: int
+    terminated_lines: int
+    """Lines with these flags."""
+    filled_lines: int
+    """Lines that hold more than white space."""
+    not_empty: int
+    """Lines that hold anything."""
+    repeated_lines: int
+    """Of these, how many occurred before."""
+    repeated_line_characters: int
+    """In these."""
+    repeated_text_characters: int
+    """In the filled lines of these."""
+    paragraphs: int
+    """Of the text without white space at its ends."""
+    repeated_paragraphs: int
+    repeated_paragraph_characters: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,36 +124,11 @@ class Analysis:
     ``FLAGS``                  begins with a bullet; ends (but for white space) in an ellipsis; ends in a mark that ends
                                a sentence; ends (but for white space) in . ? ! " ' and not in "..."; has a {; has a [
     """
-    line_ends: int
-    end_characters: int
-    """Characters of the line ends: two for each ``\r\n``."""
-    plain: int
-    """Words that are no symbols."""
-    plain_characters: int
-    """In these."""
-    alphabetic: int
-    """Words with at least one letter."""
+    totals: Totals
 
     @property
     def characters(self) -> int:
         return len(self.text)
-
-    @cached_property
-    def repeated_lines(self) -> Duplicates:
-        """Of the lines that are not empty."""
-        lines = self.lines[self.lines[:, END] > self.lines[:, START]]
-        return duplicates(lines[:, HASH].astype(np.uint64), lines[:, END] - lines[:, START])
-
-    @cached_property
-    def repeated_text(self) -> Duplicates:
-        """Of the lines that hold more than white space."""
-        lines = self.lines[self.lines[:, LAST] > self.lines[:, FIRST]]
-        return duplicates(lines[:, HASH].astype(np.uint64), lines[:, END] - lines[:, START])
-
-    @cached_property
-    def repeated_paragraphs(self) -> Duplicates:
-        """Of the paragraphs of the text without white space at its ends."""
-        return _repeated_paragraphs(self)
 
     @cached_property
     def repeated_ngrams(self) -> tuple[int, ...]:
@@ -149,36 +154,51 @@ def analyse_anew(text: str) -> Analysis:
     return _analyse_compiled(text) if compiled.available() else analyse_plain(text)
 
 
+class _Workspace(threading.local):
+    """Arrays that the kernel fills, made once for each thread, and larger when a text needs it."""
+
+    SMALL = (1 << 12, 1 << 10)
+    """Words and lines to begin with."""
+    LARGEST = 1 << 20
+    """Words; arrays for more are not kept."""
+
+    def __init__(self) -> None:
+        self.room(*self.SMALL)
+
+    def room(self, words: int, lines: int) -> None:
+        """Make the arrays."""
+        self.most_words, self.most_lines = words, lines
+        self.words, self.ends = np.empty(words, np.uint64), np.empty(words + 1, np.int64)
+        self.lines, self.totals = np.empty((lines, COLUMNS), np.int64), np.empty(len(Totals._fields), np.int64)
+        keys, counts = _table(lines)
+        self.kept = (keys, counts)
+        arrays = (classes(), self.words, self.ends, self.lines, keys, counts, self.totals)
+        self.pointers = compiled.pointers(*arrays)
+
+
+@cache
+def _workspace() -> _Workspace:
+    return _Workspace()
+
+
 def _analyse_compiled(text: str) -> Analysis:
-    characters = len(text)
-    codes, kinds = code_points(text), classes()
-    most_words, most_lines = characters // 3 + 16, characters // 16 + 16
-    totals = np.empty(7, np.int64)
+    space, characters, codes = _workspace(), len(text), encoded(text)
     while True:
-        words, ends = np.empty(most_words, np.uint64), np.empty(most_words + 1, np.int64)
-        rows = np.empty((most_lines, COLUMNS), np.int64)
-        if not _scan(codes, characters, kinds, words, ends, most_words, rows, most_lines, totals):
+        kinds, words, ends, rows, keys, counts, totals = space.pointers
+        room = (words, ends, space.most_words, rows, space.most_lines, keys, counts, totals)
+        if not _measure.bind()(codes, characters, kinds, *room):
             break
-        most_words = most_lines = characters  # hardly any text: single letters, or empty lines
-    lines, line_ends, end_characters, number, plain, plain_characters, alphabetic = totals.tolist()
-    kept = (words[:number].copy(), ends[: number + 1].copy(), rows[:lines].copy())
-    return Analysis(text, *kept, line_ends, end_characters, plain, plain_characters, alphabetic)
+        # Half as many words and a sixteenth as many lines as characters are enough for all but odd texts.
+        narrow = space.most_words < characters // 2 or space.most_lines < characters // 16
+        space.room(*((characters // 2 + 1, characters // 16 + 1) if narrow else (characters, characters)))
+    found = Totals(*space.totals.tolist())
+    kept = (space.words[: found.words].copy(), space.ends[: found.words + 1].copy(), space.lines[: found.lines].copy())
+    if space.most_words > space.LARGEST:
+        space.room(*space.SMALL)
+    return Analysis(text, *kept, found)
 
 
-# --- duplicates -------------------------------------------------------------------------------------------------------
-
-
-def duplicates(hashes: Hashes, sizes: Numbers) -> Duplicates:
-    """How many elements occurred before, and the sum of their sizes."""
-    number = len(hashes)
-    if compiled.available():
-        keys, counts = _table(number)
-        results = np.empty(2, np.int64)
-        _duplicates(np.ascontiguousarray(hashes), np.ascontiguousarray(sizes), number, keys, counts, results)
-        return Duplicates(number, *results.tolist())
-    first = np.zeros(number, bool)
-    first[np.unique(hashes, return_index=True)[1]] = True
-    return Duplicates(number, int((~first).sum()), int(sizes[~first].sum()))
+# --- n-grams ----------------------------------------------------------------------------------------------------------
 
 
 def ngrams(words: Hashes, ends: Numbers) -> tuple[int, ...]:
@@ -225,31 +245,6 @@ def ngrams_plain(words: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
     return tuple(results)
 
 
-def _repeated_paragraphs(analysis: Analysis) -> Duplicates:
-    """Runs of lines that are not empty, each known by the hashes of its lines."""
-    text = analysis.text
-    lines = analysis.lines
-    holding = np.flatnonzero(lines[:, LAST] > lines[:, FIRST])
-    if not len(holding):
-        return Duplicates(0, 0, 0)
-    lines = lines[holding[0] : holding[-1] + 1]
-    values = lines[:, HASH].astype(np.uint64)
-    sizes = lines[:, END] - lines[:, START]
-    # The text begins and ends where it is more than white space.
-    for place, start, end in ((0, FIRST, END), (-1, START if len(lines) > 1 else FIRST, LAST)):
-        cut = text[lines[place, start] : lines[place, end]]
-        if len(cut) < sizes[place]:
-            values[place], sizes[place] = analyse_anew(cut).lines[0, HASH].astype(np.uint64), len(cut)
-    filled = sizes > 0
-    begins = np.flatnonzero(filled & ~np.concatenate([[False], filled[:-1]]))
-    stops = np.flatnonzero(filled & ~np.concatenate([filled[1:], [False]])) + 1
-    within = np.flatnonzero(filled) - np.repeat(begins, stops - begins)
-    parts = np.zeros(len(lines), np.uint64)
-    parts[filled] = _mixed(values[filled] + within.astype(np.uint64) * np.uint64(_FACTOR))
-    sums, before = (np.cumsum(np.concatenate([np.zeros(1, each.dtype), each])) for each in (parts, sizes))
-    return duplicates(sums[stops] - sums[begins], before[stops] - before[begins] + stops - begins - 1)
-
-
 # --- plain Python -----------------------------------------------------------------------------------------------------
 
 _MASK = (1 << 64) - 1
@@ -264,13 +259,6 @@ def hash_of(word: str) -> int:
     value = (value ^ (value >> 30)) * _MIX_1 & _MASK
     value = (value ^ (value >> 27)) * _MIX_2 & _MASK
     return value ^ (value >> 31)
-
-
-def _mixed(values: Hashes) -> Hashes:
-    """SplitMix64's finaliser, of many at once."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_1)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_2)
-    return values ^ (values >> np.uint64(31))
 
 
 _KINDS = str.maketrans({"'": "q", "’": "q", ".": "p", ",": "p"})
@@ -302,7 +290,7 @@ def _kinds(text: str) -> str:
         [ord("c"), ord("d"), ord("l"), ord(" ")],
         ord("s"),
     )
-    marks = np.frombuffer(text.translate(_KINDS).encode("utf-32-le", "surrogatepass"), "<u4")
+    marks = code_points(text.translate(_KINDS))
     marked = (marks != code_points(text)) if len(marks) else np.zeros(0, bool)
     return np.where(marked, marks, letters).astype(np.uint8).tobytes().decode("ascii")
 
@@ -315,23 +303,35 @@ def is_plain(word: str) -> bool:
 def analyse_plain(text: str) -> Analysis:
     """``analyse`` in plain Python: slow, and the measure of the kernel."""
     found = words(text)
-    ends = np.concatenate([[0], np.cumsum([len(word) for word in found], dtype=np.int64)]).astype(np.int64)
     known = {word: hash_of(word) for word in set(found)}
     plain = [word for word in found if is_plain(word)]
-    lines = list(_line_rows(text))
-    ended = text.splitlines(keepends=True)
-    end_characters = len(text) - sum(map(len, text.splitlines()))
-    return Analysis(
-        text,
-        np.array([known[word] for word in found], np.uint64),
-        ends,
-        np.array(lines, np.uint64).astype(np.int64).reshape(-1, COLUMNS),
-        sum(line.splitlines()[0] != line for line in ended),
-        end_characters,
-        len(plain),
-        sum(map(len, plain)),
+    lines, ended = text.splitlines(), text.splitlines(keepends=True)
+    rows = np.array(list(_line_rows(text)), np.uint64).astype(np.int64).reshape(-1, COLUMNS)
+    flagged = [sum(bool(row & flag) for row in rows[:, FLAGS].tolist()) for flag in (BULLET, ELLIPSIS, TERMINATED)]
+    not_empty = [line for line in lines if line]
+    filled = [line for line in lines if line.strip()]
+    paragraphs = _paragraphs(text)
+    counted = [
+        *(len(lines), sum(line != whole for line, whole in zip(lines, ended, strict=True))),
+        *(len(text) - sum(map(len, lines)), len(found), len(plain), sum(map(len, plain))),
         sum(any(map(str.isalpha, word)) for word in plain),
-    )
+        *(*flagged, len(filled), len(not_empty), *_repeated(not_empty), _repeated(filled)[1]),
+        *(len(paragraphs), *_repeated(paragraphs)),
+    ]
+    ends = np.concatenate([[0], np.cumsum([len(word) for word in found], dtype=np.int64)]).astype(np.int64)
+    return Analysis(text, np.array([known[word] for word in found], np.uint64), ends, rows, Totals(*counted))
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Runs of lines that are not empty, of the text without white space at its ends."""
+    runs = groupby(text.strip().splitlines(), key=bool)
+    return ["\n".join(lines) for filled, lines in runs if filled]
+
+
+def _repeated(elements: Sequence[str]) -> tuple[int, int]:
+    """How many of the elements occurred before, and how many characters these have."""
+    different = set(elements)
+    return len(elements) - len(different), sum(map(len, elements)) - sum(map(len, different))
 
 
 def _line_rows(text: str) -> Iterator[list[int]]:

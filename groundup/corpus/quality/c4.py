@@ -137,12 +137,12 @@ class C4:
 
 def joined(analysis: Analysis, kept: NDArray[np.bool_]) -> str:
     """The lines that are kept, without white space at their ends."""
-    return "\n".join(line for _, line in _kept_lines(analysis, kept)).strip()
+    text, places = analysis.text, analysis.lines[kept, FIRST : LAST + 1].tolist()
+    return "\n".join([text[first:last] for first, last in places]).strip()
 
 
 def _kept_lines(analysis: Analysis, kept: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
-    text = analysis.text
-    numbers = np.flatnonzero(kept)
-    places = analysis.lines[numbers, FIRST : LAST + 1].tolist()
-    for number, (first, last) in zip(numbers.tolist(), places, strict=True):
-        yield number, text[first:last]
+    """Number and text of each."""
+    for number in np.flatnonzero(kept).tolist():
+        first, last = analysis.lines[number, FIRST : LAST + 1].tolist()
+        yield number, analysis.text[first:last]

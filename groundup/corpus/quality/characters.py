@@ -4,6 +4,7 @@ The general category is that of the running Python (``unicodedata``), so that a 
 white space what ``str.isspace`` says; which marks end a sentence is the property Sentence_Terminal of ``regex``.
 """
 
+import sys
 import unicodedata
 from functools import cache
 
@@ -50,6 +51,14 @@ def classes() -> NDArray[np.uint8]:
     return table
 
 
+_ENCODING = f"utf-32-{sys.byteorder[0]}e"
+
+
+def encoded(text: str) -> bytes:
+    """The text as 32-bit numbers of this machine, one per character; a half of a surrogate pair is one too."""
+    return text.encode(_ENCODING, "surrogatepass")
+
+
 def code_points(text: str) -> NDArray[np.uint32]:
-    """The text as numbers, one per character; a half of a surrogate pair is one too."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32, copy=False)
+    """``encoded`` as an array."""
+    return np.frombuffer(encoded(text), np.uint32)

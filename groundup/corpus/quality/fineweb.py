@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.quality.analysis import END, FIRST, FLAGS, LAST, START, TERMINATED, Analysis, analyse
+from groundup.corpus.quality.analysis import END, FIRST, LAST, START, Analysis, analyse
 from groundup.corpus.quality.rules import Broken, above, below, count, judged, measured, require_between, share
 
 
@@ -48,21 +48,19 @@ class FineWeb:
         result = judged(document, self._rules(analysis))
         if isinstance(result, Dropped):
             return result
-        terminated = count(analysis.lines[:, FLAGS] & TERMINATED)
-        return measured(result, {"terminated_lines": share(terminated, analysis.repeated_text.number)})
+        of = analysis.totals
+        return measured(result, {"terminated_lines": share(of.terminated_lines, of.filled_lines)})
 
     def _rules(self, analysis: Analysis) -> Iterator[Broken]:
-        limits, lines = self.config, analysis.lines
-        filled = lines[:, LAST] > lines[:, FIRST]
-        number = count(filled)
-        if not number:
+        limits, lines, of = self.config, analysis.lines, analysis.totals
+        if not of.filled_lines:
             yield "empty", "no line holds anything"
-        value = share(count(lines[:, FLAGS] & TERMINATED), number)
+        value = share(of.terminated_lines, of.filled_lines)
         yield below("line punctuation", value, limits.min_terminated_lines, "of the lines end in a mark")
-        short = filled & (lines[:, END] - lines[:, START] <= limits.short_line)
-        value = share(count(short), number)
+        short = (lines[:, LAST] > lines[:, FIRST]) & (lines[:, END] - lines[:, START] <= limits.short_line)
+        value = share(count(short), of.filled_lines)
         yield above("short lines", value, limits.max_short_lines, f"of the lines have up to {limits.short_line} signs")
-        value = share(analysis.repeated_text.characters, analysis.characters - analysis.end_characters)
+        value = share(of.repeated_text_characters, analysis.characters - of.end_characters)
         yield above("duplicate characters", value, limits.max_duplicate_characters, "of the text are repeated lines")
-        value = share(analysis.line_ends, len(analysis.words))
+        value = share(of.line_ends, of.words)
         yield above("line ends", value, limits.max_line_ends, "line ends for each word")

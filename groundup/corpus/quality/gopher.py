@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.quality.analysis import (
-    BULLET,
-    ELLIPSIS,
-    FLAGS,
     REPEATED,
     TOP,
     Analysis,
@@ -23,13 +20,15 @@ from groundup.corpus.quality.rules import (
     Broken,
     above,
     below,
-    count,
     judged,
     measured,
     require_between,
     require_order,
     share,
 )
+
+#: In prose the first so many words have stop words enough.
+_BEGINNING = 128
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,14 @@ class GopherRepetition:
         return measured(result, {"repetition.5_grams": share(fivefold, analysis.characters)})
 
     def _rules(self, analysis: Analysis) -> Iterator[Broken]:
-        limits, size = self.config, analysis.characters
-        paragraphs, lines = analysis.repeated_paragraphs, analysis.repeated_lines
-        value = share(paragraphs.repeated, paragraphs.number)
+        limits, size, of = self.config, analysis.characters, analysis.totals
+        value = share(of.repeated_paragraphs, of.paragraphs)
         yield above("duplicate paragraphs", value, limits.duplicate_paragraphs, "of the paragraphs are repeated")
-        value, limit = share(paragraphs.characters, size), limits.duplicate_paragraph_characters
+        value, limit = share(of.repeated_paragraph_characters, size), limits.duplicate_paragraph_characters
         yield above("duplicate paragraph characters", value, limit, "of the text are repeated paragraphs")
-        value = share(lines.repeated, lines.number)
+        value = share(of.repeated_lines, of.not_empty)
         yield above("duplicate lines", value, limits.duplicate_lines, "of the lines are repeated")
-        value, limit = share(lines.characters, size), limits.duplicate_line_characters
+        value, limit = share(of.repeated_line_characters, size), limits.duplicate_line_characters
         yield above("duplicate line characters", value, limit, "of the text are repeated lines")
         found = analysis.repeated_ngrams
         for n, characters, limit in zip(TOP, found, limits.top_ngrams, strict=False):
@@ -143,26 +141,31 @@ class GopherQuality:
         result = judged(document, self._rules(analysis))
         if isinstance(result, Dropped):
             return result
-        length = share(analysis.plain_characters, analysis.plain)
-        return measured(result, {"words": float(analysis.plain), "word_length": length})
+        of = analysis.totals
+        return measured(result, {"words": float(of.plain), "word_length": share(of.plain_characters, of.plain)})
 
     def _rules(self, analysis: Analysis) -> Iterator[Broken]:
-        limits, text, flags = self.config, analysis.text, analysis.lines[:, FLAGS]
-        words, lines = len(analysis.words), len(analysis.lines)
-        yield below("too few words", analysis.plain, limits.min_words, "words")
-        yield above("too many words", analysis.plain, limits.max_words, "words")
-        length = share(analysis.plain_characters, analysis.plain)
+        limits, text, of = self.config, analysis.text, analysis.totals
+        yield below("too few words", of.plain, limits.min_words, "words")
+        yield above("too many words", of.plain, limits.max_words, "words")
+        length = share(of.plain_characters, of.plain)
         yield below("mean word length", length, limits.min_word_length, "characters in a word")
         yield above("mean word length", length, limits.max_word_length, "characters in a word")
-        yield above("hash signs", share(text.count("#"), words), limits.max_symbols, "hash signs for each word")
+        yield above("hash signs", share(text.count("#"), of.words), limits.max_symbols, "hash signs for each word")
         ellipses = text.count("...") + text.count("…")
-        yield above("ellipses", share(ellipses, words), limits.max_symbols, "ellipses for each word")
-        value = share(count(flags & BULLET), lines)
+        yield above("ellipses", share(ellipses, of.words), limits.max_symbols, "ellipses for each word")
+        value = share(of.bullet_lines, of.lines)
         yield above("bullet lines", value, limits.max_bullet_lines, "of the lines begin with a bullet")
-        value = share(count(flags & ELLIPSIS), lines)
+        value = share(of.ellipsis_lines, of.lines)
         yield above("ellipsis lines", value, limits.max_ellipsis_lines, "of the lines end in an ellipsis")
-        value = share(analysis.alphabetic, words)
+        value = share(of.alphabetic, of.words)
         yield below("alphabetic words", value, limits.min_alphabetic, "of the words have a letter")
-        if limits.min_stop_words:
-            found = len(self._stop_words.intersection(analysis.words.tolist()))
-            yield below("stop words", found, limits.min_stop_words, "of the stop words")
+        yield below("stop words", self._found(analysis), limits.min_stop_words, "of the stop words")
+
+    def _found(self, analysis: Analysis) -> int:
+        """How many different stop words occur; in the beginning alone if these are enough."""
+        for words in (analysis.words[:_BEGINNING], analysis.words):
+            found = len(self._stop_words.intersection(words.tolist()))
+            if found >= self.config.min_stop_words:
+                break
+        return found

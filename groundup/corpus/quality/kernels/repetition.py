@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Hashes of words, lines or paragraphs → how much of the text says again what it said before.
+"""Hashes of words → how much of the text says again what it said before; and the table in which that is looked up.
 
 An n-gram can occur twice only if the shorter one at its beginning does. So every length looks only at the places
 that the length before left, which in ordinary text are few after three words.
@@ -34,24 +34,6 @@ def cleared(places, counts):
     for slot in range(slots):
         counts[slot] = 0
     return slots - 1
-
-
-@njit
-def duplicates(hashes, sizes, number, keys, counts, results):
-    """How many of the elements occurred before, and how many characters they have."""
-    mask = cleared(number, counts)
-    repeated = characters = 0
-    for i in range(number):
-        slot = find(hashes[i], keys, counts, mask)
-        if counts[slot]:
-            repeated += 1
-            characters += sizes[i]
-        else:
-            keys[slot] = hashes[i]
-            counts[slot] = 1
-    results[0] = repeated
-    results[1] = characters
-    return 0
 
 
 @njit

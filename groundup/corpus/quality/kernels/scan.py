@@ -12,7 +12,7 @@ LETTER, WORD, DIGIT, SPACE, ALONE, UPPER, TERMINAL, LINE_END = 1, 2, 4, 8, 16, 3
 COLUMNS = 13
 START, END, FIRST, LAST, HASH, SPACED, LONGEST, LETTERS, UPPERS, DIGITS, WORDS, SENTENCES, FLAGS = range(COLUMNS)
 BULLET, ELLIPSIS, TERMINATED, CLOSED, CURLY, BRACKET = 1, 2, 4, 8, 16, 32
-LINES, LINE_ENDS, END_CHARACTERS, ALL_WORDS, PLAIN, PLAIN_CHARACTERS, ALPHABETIC = range(7)
+LINES, LINE_ENDS, END_CHARACTERS, WORDS_IN_ALL, PLAIN, PLAIN_CHARACTERS, ALPHABETIC = range(7)
 
 NEW_LINE, RETURN, QUOTE, APOSTROPHE, DOT, COMMA = 0x0A, 0x0D, 0x22, 0x27, 0x2E, 0x2C
 HYPHEN, BULLET_MARK, DOTS, TYPESET_APOSTROPHE = 0x2D, 0x2022, 0x2026, 0x2019
@@ -144,7 +144,7 @@ def continues(text, place, end, kind, before, classes):
 @njit
 def split_words(text, first, last, classes, words, ends, most, totals):
     """Append the words of a line; returns whether there was room for them."""
-    count = totals[ALL_WORDS]
+    count = totals[WORDS_IN_ALL]
     place = first
     while place < last:
         code = text[place]
@@ -179,14 +179,14 @@ def split_words(text, first, last, classes, words, ends, most, totals):
             totals[PLAIN] += 1
             totals[PLAIN_CHARACTERS] += place - start
             totals[ALPHABETIC] += letters
-    totals[ALL_WORDS] = count
+    totals[WORDS_IN_ALL] = count
     return True
 
 
 @njit
 def scan(text, size, classes, words, ends, most_words, rows, most_lines, totals):
     """Fill ``words``, ``ends``, ``rows`` and ``totals``; returns 0, or 1 when words or lines found no room."""
-    for number in range(7):
+    for number in range(ALPHABETIC + 1):
         totals[number] = 0
     ends[0] = 0
     place = 0
