@@ -21,6 +21,7 @@ _WORD = re.compile(f"[{UNSPACED}]|[^\\W_{UNSPACED}]+")
 _CHARACTERS = 0x110000
 _LAST_CAPITAL = 0x20000  # no script behind the first planes has capitals
 _ALONE = 1 << 24
+_AT_ONCE = 1 << 12
 
 _BASIS, _PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
 _words = compiled.Kernel(
@@ -76,13 +77,13 @@ def _single_letters() -> dict[int, str]:
 def small_letters() -> NDArray[np.uint32]:
     """What the kernel knows of every character: see there."""
     table = np.zeros(_CHARACTERS, dtype=np.uint32)
-    everything = "".join(map(chr, range(_CHARACTERS)))
-    for match in re.finditer(f"[^\\W_]+|[{UNSPACED}]+", everything):
-        start, end = match.span()
-        table[start:end] = np.arange(start, end)
-    for match in re.finditer(f"[{UNSPACED}]+", everything):
-        start, end = match.span()
-        table[start:end] = np.arange(start, end) | _ALONE
+    for first in range(0, _CHARACTERS, _AT_ONCE):
+        characters = "".join(map(chr, range(first, first + _AT_ONCE)))
+        for match in re.finditer(f"[^\\W_]+|[{UNSPACED}]+", characters):
+            start, end = match.span()
+            table[first + start : first + end] = np.arange(first + start, first + end)
+        for match in re.finditer(f"[{UNSPACED}]+", characters):
+            table[first + match.start() : first + match.end()] |= _ALONE
     for code, small in _single_letters().items():
         if table[code]:
             table[code] = table[ord(small)]
