@@ -129,11 +129,11 @@ class Overlap:
 
 @dataclass(frozen=True)
 class BenchmarkIndex:
-    """Runs of words of all items, as a sorted array of hashes for each length; 12 bytes a run."""
+    """What is searched for: the runs of words of all items."""
 
     names: tuple[str, ...]
-    runs: Mapping[int, tuple[Hashes, NDArray[np.uint32]]] = field(repr=False)
-    """Words in a run → (hashes, sorted; number of the item that contains each)."""
+    runs: Mapping[int, "RunSet"] = field(repr=False)
+    """Words in a run → runs of that length."""
     min_letters: int
 
     @classmethod
@@ -147,14 +147,18 @@ class BenchmarkIndex:
             if length >= SHORTEST:
                 found[length].append((np.unique(run_hashes(words, length)), len(names)))
             names.append(item.name)
-        return cls(tuple(names), {n: _evidence(rows, config) for n, rows in sorted(found.items())}, config.min_letters)
+        return cls(
+            tuple(names),
+            {n: RunSet.of(rows, config.max_items) for n, rows in sorted(found.items())},
+            config.min_letters,
+        )
 
     def overlaps(self, text: str) -> list[Overlap]:
         """Where the text shares words with an item, in order; runs that touch and name one item are joined."""
         words, starts, ends = located_words(text)
         hits: list[tuple[int, int, int]] = []  # item, first word, the word behind the last
-        for length, (hashes, items) in self.runs.items():
-            for place, item in _looked_up(run_hashes(words, length), hashes, items):
+        for length, runs in self.runs.items():
+            for place, item in runs.find(run_hashes(words, length)):
                 if self._is_evidence(text[int(starts[place]) : int(ends[place + length - 1])]):
                     hits.append((item, place, place + length))
         overlaps = [
@@ -166,24 +170,44 @@ class BenchmarkIndex:
         return sum(map(str.isalpha, passage)) >= self.min_letters
 
 
-def _evidence(rows: list[tuple[Hashes, int]], config: DecontaminationConfig) -> tuple[Hashes, NDArray[np.uint32]]:
-    """Runs of at most ``max_items`` items, once for each of these."""
-    hashes = np.concatenate([keys for keys, _ in rows])
-    items = np.repeat(np.array([item for _, item in rows], dtype=np.uint32), [len(keys) for keys, _ in rows])
-    order = np.argsort(hashes, kind="stable")
-    hashes, items = hashes[order], items[order]
-    _, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    rare = counts[places] <= config.max_items
-    return hashes[rare], items[rare]
+@dataclass(frozen=True)
+class RunSet:
+    """Hashes of runs of words, each with the items that contain it; 28 bytes or less a run."""
+
+    hashes: Hashes
+    """Sorted; once for every item."""
+    items: NDArray[np.uint32]
+    """Number of the item, for each hash."""
+    maybe: NDArray[np.bool_]
+    """Whether any hash begins with these bits, which spares most runs of a document the search; of length 2ⁿ."""
+
+    @classmethod
+    def of(cls, rows: list[tuple[Hashes, int]], max_items: int) -> "RunSet":
+        """The runs of all items, given as (hashes, number of the item), but for those of more than ``max_items``."""
+        hashes = np.concatenate([keys for keys, _ in rows])
+        items = np.repeat(np.array([item for _, item in rows], dtype=np.uint32), [len(keys) for keys, _ in rows])
+        order = np.argsort(hashes, kind="stable")
+        hashes, items = hashes[order], items[order]
+        _, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        rare = counts[places] <= max_items
+        hashes, items = hashes[rare], items[rare]
+        maybe = np.zeros(1 << max(16, (8 * len(hashes)).bit_length()), dtype=bool)
+        maybe[_first_bits(hashes, len(maybe))] = True
+        return cls(hashes, items, maybe)
+
+    def find(self, runs: Hashes) -> Iterator[tuple[int, int]]:
+        """(place in ``runs``, item) of those that are in the set."""
+        likely = np.flatnonzero(self.maybe[_first_bits(runs, len(self.maybe))])
+        firsts = np.searchsorted(self.hashes, runs[likely], side="left")
+        lasts = np.searchsorted(self.hashes, runs[likely], side="right")
+        for place, first, last in zip(likely.tolist(), firsts.tolist(), lasts.tolist(), strict=True):
+            for item in self.items[first:last].tolist():
+                yield place, item
 
 
-def _looked_up(runs: Hashes, hashes: Hashes, items: NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
-    """(place, item) of the runs that are among the sorted ``hashes``."""
-    firsts = np.searchsorted(hashes, runs, side="left")
-    lasts = np.searchsorted(hashes, runs, side="right")
-    for place in np.flatnonzero(firsts < lasts).tolist():
-        for item in items[firsts[place] : lasts[place]].tolist():
-            yield place, item
+def _first_bits(hashes: Hashes, size: int) -> NDArray[np.int64]:
+    """The highest bits of each hash, as an index into ``size`` places."""
+    return (hashes >> np.uint64(65 - size.bit_length())).astype(np.int64)
 
 
 def _merged(hits: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -150,6 +150,10 @@ class Workspace:
         return [0, *np.cumsum([counts["documents"] for counts in self.counts], dtype=np.int64).tolist()]
 
     @cached_property
+    def _starts(self) -> Integers:
+        return np.array(self.starts, dtype=np.int64)
+
+    @cached_property
     def buckets(self) -> int:
         """Into how many ranges hashes are divided, so that each fits into about ``memory`` bytes; a power of two."""
         hashes = sum(counts["hashes"] for counts in self.counts)
@@ -181,18 +185,18 @@ class Workspace:
 
     def rows(self, documents: Integers) -> Words32:
         """The ``row`` of each of these documents; shape [documents, length of a row]."""
-        order = np.argsort(documents, kind="stable")
-        ordered = documents[order]
-        bounds = np.searchsorted(ordered, self.starts)
-        found = [
-            self.array(shard, "rows")[ordered[bounds[shard] : bounds[shard + 1]] - self.starts[shard]]
-            for shard in range(self.shards)
-            if bounds[shard] < bounds[shard + 1]
-        ]
-        rows = np.concatenate(found) if found else _NO_ROWS
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return np.asarray(rows[back], dtype=np.uint32)
+        if not len(documents):
+            return _NO_ROWS
+        shards = np.searchsorted(self._starts, documents, side="right") - 1
+        found: Words32 | None = None
+        for shard in np.unique(shards).tolist():
+            here = shards == shard
+            rows = self._opened(shard, "rows")[documents[here] - self.starts[shard]]
+            if found is None:
+                found = np.empty((len(documents), rows.shape[1]), dtype=np.uint32)
+            found[here] = rows
+        assert found is not None
+        return found
 
     def repetitions_of(self, shard: int) -> Integers:
         """What the buckets say about one shard, in order; columns as in ``CrossStep.repeated``, numbers from 0 on."""
