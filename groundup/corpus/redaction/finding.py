@@ -21,7 +21,9 @@ _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 #: Five digits or more, at most three separators between two of them.
 _NUMBERS = re.compile(rb"[0-9](?:[ ().,;/+-]{0,3}[0-9]){4,}+")
 _DIGITS = b"0123456789"
-_CODE = re.compile(rb"[A-Z](?<![0-9A-Za-z_\x80].)(?=[A-Z]{0,5}+[ -]?[0-9]{2})")
+#: Where the letters that a code begins with end, and how many there are at most.
+_CODE = re.compile(rb"[A-Z][ -]?[0-9]{2}")
+_CAPITALS, _MOST_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", 6
 _COLONS = re.compile(rb":[0-9A-Fa-f]{0,4}:")
 
 
@@ -81,7 +83,7 @@ def _in_numbers(shadow: bytes, keep_local: bool) -> Iterator[Found]:
         if digits >= 7:
             yield from phones.announced(shadow, start)
         if digits >= 8:
-            yield from phones.phones(shadow, start, end)
+            yield from phones.phones(shadow, start, end, digits)
         if digits >= identity.FEWEST_DIGITS:
             yield from identity.numeric(shadow, start, end, digits)
         if digits >= 13:
@@ -90,8 +92,11 @@ def _in_numbers(shadow: bytes, keep_local: bool) -> Iterator[Found]:
 
 def _in_codes(shadow: bytes) -> Iterator[Found]:
     for match in _CODE.finditer(shadow):
-        yield from payment.account(shadow, match.start())
-        yield from identity.lettered(shadow, match.start())
+        end = match.start() + 1
+        letters = shadow[max(0, end - _MOST_CAPITALS) : end]
+        start = end - len(letters) + len(letters.rstrip(_CAPITALS))
+        yield from payment.account(shadow, start)
+        yield from identity.lettered(shadow, start)
 
 
 def _around_colons(shadow: bytes, keep_local: bool) -> Iterator[Found]:

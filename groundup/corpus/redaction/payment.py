@@ -34,7 +34,7 @@ _ISSUERS = (
     (630000, 639999, (16, 19)),
 )
 
-_ACCOUNT = re.compile(rb"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
+_ACCOUNT = re.compile(BEFORE + rb"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
 #: How many characters the account numbers of a country have (the IBAN registry of SWIFT).
 _LENGTHS = {
     length: countries.split()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from groundup.corpus.redaction.found import Found
-from groundup.corpus.redaction.shadow import AFTER
+from groundup.corpus.redaction.shadow import AFTER, LETTER
 
 KIND = "phone"
 #: ITU-T E.164: codes of two digits; those of three by their first two.
@@ -33,6 +33,7 @@ _INTERNATIONAL = re.compile(
 _LAST_GROUP = re.compile(rb"[ .\-/]{0,2}[0-9]+\Z")
 
 _START = rb"(?<![0-9A-Za-z_\x80+])(?<![0-9][.,/-])(?<![A-Za-z]-)"
+_FEWEST_NATIONAL = 9
 _NATIONAL = tuple(
     re.compile(_START + shape + AFTER)
     for shape in (
@@ -46,24 +47,27 @@ _NATIONAL = tuple(
         rb"\((?:0[1-9][0-9]{0,4}|[1-9][0-9])\) ?[0-9]{3,5}[ -]?[0-9]{3,6}",
     )
 )
-_ANNOUNCED_BY = re.compile(
-    rb"(?i)(?:\b(?:tele)?phones?|\btel|\bph|\btelefono|\btelefone?|\btlf|\bt\x80l(?:\x80phone)?|\btel\x80fono|\bfax"
-    rb"|\bmob(?:ile)?|\bcell(?:ular)?|\bcelular|\bm\x80vil|\bhandy|\bwhatsapp|\bsms|\bcall|\bdial|\bportable)\b\.?"
-    rb"(?: ?(?:numbers?|no|nr|me|us)\b\.?)?(?: (?:is|at|on|me at|us at|us on))?\s{0,2}[:.#=]?\s{0,2}\Z"
+#: Words that announce a number, and those that may stand between (é, ó … are LETTER).
+_ANNOUNCING = frozenset(
+    b"phone phones telephone tel ph fax mobile mob cell cellphone celular cellular call dial whatsapp sms handy "
+    b"telefon telefono telefone fone tlf portable t\x80l t\x80l\x80phone tel\x80fono m\x80vil".split()
 )
+_FILLING = frozenset(b"number numbers no nr me us is at on".split())
 _ANNOUNCEMENT_REACH = 40
+#: All but letters and digits as blanks.
+_SPACED = bytes(code if code == LETTER or (chr(code).isascii() and chr(code).isalnum()) else 32 for code in range(256))
 _ANNOUNCED = re.compile(rb"\(?[0-9]{1,12}\)?(?:[ .\-/]{1,3}\(?[0-9]{2,12}\)?){0,5}(?![0-9A-Za-z_\x80])")
 
 
-def phones(shadow: bytes, start: int, end: int) -> Iterator[Found]:
-    """Numbers in a stretch of digits and separators, which a + or a parenthesis may precede."""
+def phones(shadow: bytes, start: int, end: int, digits: int) -> Iterator[Found]:
+    """Numbers in a stretch of ``digits`` digits and separators, which a + or a parenthesis may precede."""
     start = max(0, start - 3)
     end = min(end + 4, len(shadow))
     for match in _INTERNATIONAL.finditer(shadow, start, end):
         stop = _international_end(match)
         if stop:
             yield Found(match.start(), stop, KIND, "phone-international")
-    for pattern in _NATIONAL:
+    for pattern in _NATIONAL if digits >= _FEWEST_NATIONAL else ():
         for match in pattern.finditer(shadow, start, end):
             if _is_national(match[0]):
                 yield Found(match.start(), match.end(), KIND, "phone-national")
@@ -72,10 +76,18 @@ def phones(shadow: bytes, start: int, end: int) -> Iterator[Found]:
 def announced(shadow: bytes, start: int) -> Iterator[Found]:
     """The number whose first digit, or the parenthesis before it, stands at ``start`` after a word like "phone"."""
     start -= shadow[start - 1 : start] == b"("
-    if _ANNOUNCED_BY.search(shadow[max(0, start - _ANNOUNCEMENT_REACH) : start]):
+    if _is_announcement(shadow[max(0, start - _ANNOUNCEMENT_REACH) : start]):
         match = _ANNOUNCED.match(shadow, start)
         if match and 7 <= len(_digits(match[0])) <= 13:
             yield Found(start, match.end(), KIND, "phone-announced")
+
+
+def _is_announcement(before: bytes) -> bool:
+    """Whether a text ends in such a word, and at most three that fill in."""
+    words = before.lower().translate(_SPACED).split()[-4:]
+    while words and words[-1] in _FILLING:
+        words.pop()
+    return bool(words) and words[-1] in _ANNOUNCING
 
 
 def _digits(number: bytes) -> bytes:
@@ -112,4 +124,4 @@ def _calling_code(digits: str) -> str:
 def _is_national(number: bytes) -> bool:
     """Nine to twelve digits, and not 01 02 03 04 05, which counts and calls nobody."""
     groups = re.split(rb"[ .\-/()]+", number.strip(b"()"))
-    return 9 <= len(_digits(number)) <= 12 and not all(group.startswith(b"0") for group in groups)
+    return _FEWEST_NATIONAL <= len(_digits(number)) <= 12 and not all(group.startswith(b"0") for group in groups)

@@ -23,6 +23,8 @@ _RUN_CHARACTERS = bytes(
 )
 _NEEDLE = b"a" * SHORTEST_RUN
 _LONGEST_REST = 64
+#: Of which every key has some.
+_DRAWN = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _FORMATS = re.compile(
     rb"(?<![A-Za-z0-9_])(?:"
@@ -74,19 +76,28 @@ def keys(shadow: bytes) -> Iterator[Found]:
 
 
 def _in_run(shadow: bytes, start: int, end: int) -> Iterator[Found]:
+    run = shadow[start:end]
+    if len(run.translate(None, _DRAWN)) == len(run):
+        return  # dashes, a path or a slug in small letters
     for match in _FORMATS.finditer(shadow, start, end):
         yield Found(match.start(), match.end(), KIND, "service-key")
-    # Formats of several runs, which dots and colons part: what stands before this one belongs to it.
-    if token := _WEB_TOKEN.match(shadow, start):
+    if run.startswith(b"eyJ") and (token := _WEB_TOKEN.match(shadow, start)):
         yield Found(start, token.end(), KIND, "json-web-token")
-    for pattern, before in ((_SENDGRID, 3), (_TELEGRAM, 11), (_SLACK_HOOK, 15)):
-        if key := pattern.search(shadow, max(0, start - before), end + _LONGEST_REST):
-            yield Found(key.start("key"), key.end("key"), KIND, "service-key")
-    if _SET.search(shadow[max(0, start - _SET_REACH) : start]):
+    if shadow[start - 1 : start] in (b".", b":"):
+        yield from _in_several_runs(shadow, start, end)
+    before = shadow[max(0, start - _SET_REACH) : start]
+    if before.rstrip(b" \t\r\n\"'`>").endswith((b":", b"=", b"earer", b"asic", b"oken")) and _SET.search(before):
         value = _VALUE.match(shadow, start)
         assert value is not None
         if is_random(value[0]):
             yield Found(start, value.end(), KIND, "assigned-secret")
+
+
+def _in_several_runs(shadow: bytes, start: int, end: int) -> Iterator[Found]:
+    """Formats that dots and colons part: what stands before this run belongs to it."""
+    for pattern, before in ((_SENDGRID, 3), (_TELEGRAM, 11), (_SLACK_HOOK, 15)):
+        if key := pattern.search(shadow, max(0, start - before), end + _LONGEST_REST):
+            yield Found(key.start("key"), key.end("key"), KIND, "service-key")
 
 
 def is_random(value: bytes) -> bool:
