@@ -22,6 +22,8 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 RATIO_FROM = 64 * MEGABYTE
 
 _CHUNK = 2**16
+#: Output is made, and judged, in pieces of at most this size.
+_LARGEST = 2**20
 #: What a file begins with says how it is compressed.
 MAGIC_BYTES = 10
 
@@ -148,7 +150,8 @@ class Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if not len(buffer) or self.trouble:
             return 0
-        data = self._unpack(len(buffer)) if self.compressed else self._plain(len(buffer))
+        length = min(len(buffer), _LARGEST)
+        data = self._unpack(length) if self.compressed else self._plain(length)
         buffer[: len(data)] = data
         self.produced += len(data)
         if self.compressed:

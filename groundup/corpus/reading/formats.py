@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from groundup.corpus.document import Document, Dropped
@@ -77,7 +78,9 @@ def bare(name: str) -> str:
     return path.stem if path.suffix.lower() in COMPRESSED else path.name
 
 
+@lru_cache(maxsize=1024)
 def stem(name: str) -> str:
+    """A file's name without its suffixes."""
     return PurePosixPath(bare(name)).stem
 
 

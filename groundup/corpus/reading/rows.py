@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from groundup.core.errors import DataError, GroundupError
@@ -10,7 +9,7 @@ from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.compression import unpack
 from groundup.corpus.reading.config import MEGABYTE, ReadingConfig
 from groundup.corpus.reading.remote import open_file
-from groundup.corpus.reading.text import decode, decode_declared
+from groundup.corpus.reading.text import Undecodable, decode_declared, utf8
 
 TEXT_FIELDS = ("text", "content")
 
@@ -31,6 +30,8 @@ FACT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "kind": ("kind",),
 }
 
+_KNOWN_FIELDS = {field: (fact, rank) for fact, fields in FACT_FIELDS.items() for rank, field in enumerate(fields)}
+
 #: Fields that hold further fields: ours, Dolma's, datatrove's.
 NESTED_FIELDS = ("facts", "metadata", "meta")
 
@@ -44,12 +45,11 @@ CODE_FIELDS = ("max_stars_repo_path", "hexsha", "blob_id", "programming_language
 
 def parse_json(empty: Document, line: bytes, place: str, text_field: str = "text") -> Document | Dropped:
     """One line of a JSON-lines file. ``place`` (``line 3``) begins every complaint."""
-    decoded = decode(empty, line)
-    if isinstance(decoded, Dropped):
-        return Dropped(empty, decoded.reason, f"{place}: {decoded.detail}", len(line))
     try:
         # The byte order mark that some editors put before the first line is no JSON.
-        row = json.loads(decoded.text.removeprefix("\ufeff"))
+        row = json.loads(utf8(line).removeprefix("\ufeff"))
+    except Undecodable as error:
+        return Dropped(empty, error.reason, f"{place}: {error.detail}", len(line))
     except (ValueError, RecursionError) as error:
         return Dropped(empty, "broken JSON", f"{place}: {error}", len(line))
     return document_of(empty, row, place, text_field, len(line))
@@ -58,9 +58,9 @@ def parse_json(empty: Document, line: bytes, place: str, text_field: str = "text
 def document_of(empty: Document, row: Any, place: str, text_field: str, size: int) -> Document | Dropped:
     """``empty`` with the text, the title and the facts of ``row``; ``size`` is what is lost if it has none."""
     names = (text_field,) if text_field else TEXT_FIELDS
-    values = [row.get(name) for name in names] if isinstance(row, Mapping) else []
+    values = [row.get(name) for name in names] if isinstance(row, dict) else []
     text = next((value for value in values if isinstance(value, str)), None)
-    if text is None and isinstance(row, Mapping) and isinstance(row.get("blob_id"), str):
+    if text is None and isinstance(row, dict) and isinstance(row.get("blob_id"), str):
         decoded = _archived(empty, row)
         if isinstance(decoded, Dropped):
             return decoded
@@ -68,13 +68,14 @@ def document_of(empty: Document, row: Any, place: str, text_field: str, size: in
     if text is None:
         words = " or ".join(f'"{name}"' for name in names)
         return Dropped(empty, "no text", f"{place} has no string under {words}", size)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return Dropped(empty, "invalid Unicode", f"{place}: lone surrogate at character {error.start}", size)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return Dropped(empty, "invalid Unicode", f"{place}: lone surrogate at character {error.start}", size)
     title = row.get("title")
-    printable = isinstance(title, str) and title.isprintable() and title.strip()
-    return replace(empty, title=title.strip() if printable else empty.title, text=text, facts=facts_of(row))
+    title = title.strip() if isinstance(title, str) and title.isprintable() else ""
+    return Document(empty.id, title or empty.title, empty.source, text, facts_of(row))
 
 
 def _archived(empty: Document, row: Mapping[str, Any]) -> Document | Dropped:
@@ -104,22 +105,24 @@ def _archived(empty: Document, row: Mapping[str, Any]) -> Document | Dropped:
 
 def facts_of(row: Mapping[str, Any]) -> dict[str, str]:
     """What a row says about its text, also inside its nested fields."""
-    nested = [value for name in NESTED_FIELDS if isinstance(value := row.get(name), Mapping)]
-    places = [row, *nested]
-    facts = {}
-    for fact, fields in FACT_FIELDS.items():
-        found = (_words(place.get(field)) for place in places for field in fields)
-        if value := next(filter(None, found), ""):
-            facts[fact] = value
-    if "kind" not in facts and any(field in row for field in CODE_FIELDS):
-        facts["kind"] = "code"
-    return facts
+    found: dict[str, tuple[int, str]] = {}
+    nested = [value for name in NESTED_FIELDS if isinstance(value := row.get(name), dict)]
+    for depth, place in enumerate((row, *nested)):
+        for field, value in place.items():
+            known = _KNOWN_FIELDS.get(field)
+            if known and (words := _words(value)):
+                fact, rank = known
+                candidate = (depth * len(_KNOWN_FIELDS) + rank, words)
+                found[fact] = min(candidate, found.get(fact, candidate))
+    if "kind" not in found and not row.keys().isdisjoint(CODE_FIELDS):
+        found["kind"] = (0, "code")
+    return {fact: found[fact][1] for fact in FACT_FIELDS if fact in found}
 
 
 def _words(value: Any) -> str:
     """A fact as text: lists are joined, numbers and nulls are none."""
     if isinstance(value, str):
-        return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
+        return " ".join((value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")).split())
     if isinstance(value, list | tuple):
         return ", ".join(filter(None, map(_words, value)))
     return value.isoformat() if hasattr(value, "isoformat") else ""

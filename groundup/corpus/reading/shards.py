@@ -28,6 +28,10 @@ from groundup.corpus.reading.warc import read_warc
 Records = Iterator[Document | Dropped]
 
 
+#: To open a file takes as long as to read this many bytes.
+_FILE_COST = 2**12
+
+
 @dataclass(frozen=True)
 class Shard:
     """A piece of the input: several small files, one file, or a range of one."""
@@ -94,11 +98,14 @@ def find_shards(paths: Sequence[str | Path], config: ReadingConfig) -> list[Shar
     """
     shards: list[Shard] = []
     gathered: list[Part] = []
+    size = 0
     for part in _parts(paths, config):
-        if gathered and sum(other.bytes for other in gathered) + part.bytes > config.shard_bytes:
+        cost = config.shard_bytes if not part.bytes and is_url(part.path) else max(part.bytes, _FILE_COST)
+        if gathered and size + cost > config.shard_bytes:
             shards.append(Shard(tuple(gathered)))
-            gathered = []
+            gathered, size = [], 0
         gathered.append(part)
+        size += cost
     return [*shards, Shard(tuple(gathered))]
 
 

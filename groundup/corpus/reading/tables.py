@@ -11,7 +11,7 @@ from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import MEGABYTE, ReadingConfig
 from groundup.corpus.reading.formats import Part, contents, trouble_of
 from groundup.corpus.reading.lines import lines
-from groundup.corpus.reading.remote import open_file
+from groundup.corpus.reading.remote import is_url, open_file
 from groundup.corpus.reading.rows import CODE_FIELDS, FACT_FIELDS, NESTED_FIELDS, TEXT_FIELDS, document_of
 
 _DELIMITERS = ",;\t|"
@@ -111,7 +111,7 @@ def _header(source: _Lines, config: ReadingConfig) -> tuple[list[str], str]:
 
 def read_parquet(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
     """One document per row; ids end with the row's number in the file. Only the columns that are used are read."""
-    if not part.bytes:
+    if not part.bytes and not is_url(part.path):
         yield Dropped(part.empty(config), "empty", "0 bytes", 0)
         return
     parquet = _parquet()

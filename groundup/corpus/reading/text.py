@@ -60,15 +60,37 @@ def read_html(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]
         yield raw if isinstance(raw, Dropped) else decode_html(part.empty(config), raw)
 
 
-def decode(empty: Document, raw: bytes) -> Document | Dropped:
-    """``empty`` with the text of ``raw``, which is UTF-8; or why it has none."""
+class Undecodable(Exception):
+    """Bytes that are no UTF-8 text: why, and where."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def utf8(raw: bytes) -> str:
+    """The text of ``raw``.
+
+    Raises:
+        Undecodable: it is not UTF-8, or holds zero bytes.
+    """
     if (position := raw.find(b"\0")) >= 0:
         hint = " (UTF-16? convert it to UTF-8)" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""
-        return Dropped(empty, "binary", f"zero byte at position {position}{hint}", len(raw))
+        raise Undecodable("binary", f"zero byte at position {position}{hint}")
     try:
-        return replace(empty, text=raw.decode("utf-8"))
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Dropped(empty, "invalid UTF-8", f"byte 0x{raw[error.start]:02x} at position {error.start}", len(raw))
+        detail = f"byte 0x{raw[error.start]:02x} at position {error.start}"
+        raise Undecodable("invalid UTF-8", detail) from error
+
+
+def decode(empty: Document, raw: bytes) -> Document | Dropped:
+    """``empty`` with the text of ``raw``, which is UTF-8; or why it has none."""
+    try:
+        return replace(empty, text=utf8(raw))
+    except Undecodable as error:
+        return Dropped(empty, error.reason, error.detail, len(raw))
 
 
 def decode_declared(empty: Document, raw: bytes, fallback: str) -> Document | Dropped:
@@ -113,15 +135,14 @@ def decode_html(empty: Document, raw: bytes, charset: str | None = None) -> Docu
         words = f"{repaired + zeros} of {len(text) + zeros} characters unreadable as {', '.join(declared) or 'UTF-8'}"
         return Dropped(empty, "binary" if zeros else "unknown encoding", words, len(raw))
     measures = {**empty.measures, "bytes.repaired": float(repaired + zeros)} if repaired + zeros else empty.measures
-    found = _TITLE.search(text, 0, 2**16)
+    facts = {**empty.facts, "kind": "html"}
+    return Document(empty.id, _title(text) or empty.title, empty.source, text, facts, measures)
+
+
+def _title(markup: str) -> str:
+    found = _TITLE.search(markup, 0, 2**16)
     title = " ".join(html.unescape(found[1]).split()) if found else ""
-    return replace(
-        empty,
-        title=title if title.isprintable() and title else empty.title,
-        text=text,
-        facts={**empty.facts, "kind": "html"},
-        measures=measures,
-    )
+    return title if title.isprintable() else ""
 
 
 def _charsets(raw: bytes) -> list[bytes]:

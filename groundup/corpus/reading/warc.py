@@ -5,7 +5,7 @@ Format: ISO 28500:2017; https://commoncrawl.org/get-started. Ids end with the re
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,16 @@ _OK = 200
 
 def read_warc(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
     """Pages (kind ``html``) of responses with status 200, plain texts, and the texts of a WET file."""
-    if not part.bytes:
-        yield Dropped(part.empty(config), "empty", "0 bytes", 0)
-        return
     with contents(part, config) as (handle, unpacked):
-        number, whole = 0, True
+        number = 0
         try:
             for record in _records(handle):
                 number += 1
                 yield _document(record, part.empty(config, number), config)
         except OSError as error:
-            whole = False
             if not unpacked.trouble:
                 detail = f"after record {number}: {' '.join(str(error).split())}"
                 yield part.rest(config, "damaged WARC", detail, max(0, part.bytes - unpacked.consumed))
-        if not number and whole and not unpacked.trouble:
-            yield part.rest(config, "no records", "no page or text in it", part.bytes)
         yield from trouble_of(part, config, unpacked)
 
 
@@ -59,27 +53,28 @@ def _is_wat(record: Any) -> bool:
 
 def _document(record: Any, empty: Document, config: ReadingConfig) -> Document | Dropped:
     headers = record.headers
-    url = headers.get("WARC-Target-URI") or ""
+    mime, charset = _type(record)
     facts = {
-        "url": url.strip("<>"),  # as WARC 1.0 wrote them
-        "date": headers.get("WARC-Date") or "",
-        "language": headers.get("WARC-Identified-Content-Language") or "",
+        "url": (headers.get("WARC-Target-URI") or "").strip("<>"),  # as WARC 1.0 wrote them
+        "date": headers.get("WARC-Date"),
+        "language": headers.get("WARC-Identified-Content-Language"),
+        "mime": mime,
     }
-    empty = replace(empty, facts={name: value for name, value in facts.items() if value})
+    empty = Document(empty.id, empty.title, empty.source, "", {name: value for name, value in facts.items() if value})
     size = int(record.content_length)
     if _is_wat(record):
         return Dropped(empty, "metadata only", "a WAT record holds links, no text; read the WARC or WET file", size)
-    mime, charset = _type(record)
     if record.is_http and record.http_headers and record.http_headers.status_code != _OK:
         return Dropped(empty, "HTTP status", f"{record.http_headers.status_code}", size)
-    empty = replace(empty, facts={**empty.facts, "mime": mime}) if mime else empty
     if mime not in (*_HTML, "text/plain"):
         return Dropped(empty, "not a page", f"its type is {mime or 'not given'}", size)
-    raw = record.reader.read(config.max_bytes + 1)
-    if len(raw) > config.max_bytes:
+    limit = config.max_bytes + 1
+    packed = _packed(record)
+    raw = record.reader.read(limit if packed else min(limit, size))
+    if len(raw) >= limit:
         return Dropped(empty, "too large", f"more than {config.max_bytes} bytes", max(size, len(raw)))
-    if len(raw) < record.content_length and not _packed(record):
-        return Dropped(empty, "truncated record", f"{len(raw)} of {record.content_length} bytes", len(raw))
+    if len(raw) < size and not packed:
+        return Dropped(empty, "truncated record", f"{len(raw)} of {size} bytes", len(raw))
     if not raw:
         return Dropped(empty, "empty", "0 bytes", 0)
     if mime in _HTML:

@@ -185,3 +185,10 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: by
     found = list(open_records("-"))
     assert [item.text for item in found if isinstance(item, Document)] == texts
     assert not [item for item in found if isinstance(item, Dropped)]
+
+
+def test_files_of_unknown_size_have_shards_of_their_own(web: str) -> None:
+    urls = [f"{web}/{number}/x.jsonl" for number in range(3)]
+    assert [shard.name for shard in find_shards(urls, ReadingConfig())] == [
+        f"{url.replace('://', '/').strip('/')}" for url in urls
+    ]

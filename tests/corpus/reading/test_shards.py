@@ -163,3 +163,10 @@ def test_texts_in_encodings_that_they_declare(tmp_path: Path) -> None:
     )
     kept, dropped = records(tmp_path, ReadingConfig(encoding="latin-1"))
     assert kept["wrong.txt"].endswith("café") and not dropped
+
+
+def test_small_files_share_a_shard_but_not_without_end(tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number}.txt").write_text("x", encoding="utf-8")
+    shards = find_shards([tmp_path], ReadingConfig(shard_megabytes=1))
+    assert [len(shard.parts) for shard in shards] == [256, 256, 88]
