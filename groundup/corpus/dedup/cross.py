@@ -207,7 +207,7 @@ class Workspace:
             first, last = np.searchsorted(rows[0], (start, stop))
             parts.append(rows[:, first:last])
         rows = np.concatenate(parts, axis=1)
-        rows = rows[:, np.lexsort(rows[1::-1])]
+        rows = rows[:, np.lexsort(rows[::-1])]
         rows[0] -= start
         return rows
 
@@ -240,7 +240,7 @@ class CrossStep(ABC):
         target = workspace.repetitions(bucket)
         if not target.exists():
             found = self.repeated(workspace, _bucket(workspace, bucket))
-            save_array(target, found[:, np.lexsort(found[1::-1])])
+            save_array(target, found[:, np.lexsort(found[::-1])])
 
     @abstractmethod
     def repeated(self, workspace: Workspace, groups: Repeated) -> Integers:
