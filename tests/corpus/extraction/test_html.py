@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from groundup.core.errors import UsageError
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.extraction import Extract, ExtractConfig, main_content, page_title
-from groundup.corpus.extraction.html import MAX_DEPTH, Backend, nesting
+from groundup.corpus.extraction.html import Backend
+from groundup.corpus.extraction.nesting import MAX_DEPTH
 from tests.corpus.extraction.score import labelled_pages, mean, score, scores
 
 #: Mean precision, recall and F1 over the labelled pages, a little below what was measured (docs/extraction.md).
@@ -133,14 +134,6 @@ def test_no_soup_of_tags_is_a_crash(parts: list[str]) -> None:
     for backend in ("resiliparse", "selectolax"):
         result = Extract(ExtractConfig(backend=backend))(page(html))
         assert isinstance(result, Document) or result.reason in ("no main content", "extraction failed")
-
-
-@given(st.integers(1, 60), st.integers(0, 40))
-@settings(deadline=None)
-def test_nesting_counts_what_is_open_at_once(depth: int, siblings: int) -> None:
-    html = "<div>" * depth + "<p>text<br><img src=x>" * siblings + "</div>" * depth + "<p>more</p>" * siblings
-    assert nesting(html) == depth + (siblings > 0)
-    assert nesting("</div>" * siblings + html) == nesting(html)
 
 
 def test_long_pages_of_ordinary_nesting_are_read() -> None:

@@ -1,0 +1,1 @@
+"""The loop over the bytes of a page, compiled by numba; imported by ``groundup.core.compiled`` alone."""
