@@ -18,12 +18,17 @@ from groundup.corpus.redaction.shadow import shadow as shadow_of
 KINDS = ("secret", "iban", "credit_card", "national_id", "email", "ip", "coordinates", "phone")
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 
+_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#: Digits as 0, separators as s, capitals as A: a pattern that begins with one character is searched for much faster.
+_CLASSES = bytes(
+    ord("0") if sign in b"0123456789" else ord("s") if sign in b" ().,;/+-" else ord("A") if sign in _CAPITALS else 46
+    for sign in range(256)
+)
 #: Five digits or more, at most three separators between two of them.
-_NUMBERS = re.compile(rb"[0-9](?:[ ().,;/+-]{0,3}[0-9]){4,}+")
-_DIGITS = b"0123456789"
+_NUMBERS = re.compile(rb"0(?:s{0,3}0){4,}+")
 #: Where the letters that a code begins with end, and how many there are at most.
-_CODE = re.compile(rb"[A-Z][ -]?[0-9]{2}")
-_CAPITALS, _MOST_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", 6
+_CODE = re.compile(rb"As?00")
+_MOST_CAPITALS = 6
 _COLONS = re.compile(rb":[0-9A-Fa-f]{0,4}:")
 
 
@@ -54,10 +59,11 @@ def _candidates(shadow: bytes, keep_local: bool, kinds: Collection[str]) -> Iter
     if "secret" in kinds:
         yield from secrets.keys(shadow)
         yield from secrets.private_keys(shadow)
+    classes = shadow.translate(_CLASSES)
     if {"ip", "credit_card", "national_id", "coordinates", "phone"} & set(kinds):
-        yield from _in_numbers(shadow, keep_local)
+        yield from _in_numbers(shadow, classes, keep_local)
     if {"iban", "national_id"} & set(kinds):
-        yield from _in_codes(shadow)
+        yield from _in_codes(shadow, classes)
     if "ip" in kinds:
         yield from _around_colons(shadow, keep_local)
     if "coordinates" in kinds:
@@ -72,13 +78,13 @@ def _around_at(shadow: bytes) -> Iterator[Found]:
         at = shadow.find(b"@", at + 1)
 
 
-def _in_numbers(shadow: bytes, keep_local: bool) -> Iterator[Found]:
-    for match in _NUMBERS.finditer(shadow):
+def _in_numbers(shadow: bytes, classes: bytes, keep_local: bool) -> Iterator[Found]:
+    for match in _NUMBERS.finditer(classes):
         start, end = match.span()
-        digits = len(match[0]) - len(match[0].translate(None, _DIGITS))
-        if match[0].count(b".") >= 3:
+        digits, dots = match[0].count(b"0"), shadow.count(b".", start, end)
+        if dots >= 3:
             yield from addresses.ipv4(shadow, start, end, keep_local)
-        if b"." in match[0]:
+        if dots:
             yield from places.decimal(shadow, start, end)
         if digits >= 7:
             yield from phones.announced(shadow, start)
@@ -90,8 +96,8 @@ def _in_numbers(shadow: bytes, keep_local: bool) -> Iterator[Found]:
             yield from payment.cards(shadow, start, end)
 
 
-def _in_codes(shadow: bytes) -> Iterator[Found]:
-    for match in _CODE.finditer(shadow):
+def _in_codes(shadow: bytes, classes: bytes) -> Iterator[Found]:
+    for match in _CODE.finditer(classes):
         end = match.start() + 1
         letters = shadow[max(0, end - _MOST_CAPITALS) : end]
         start = end - len(letters) + len(letters.rstrip(_CAPITALS))

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 LETTER, OTHER, DEGREE = 0x80, 0x81, 0xB0
 #: Characters from here on are OTHER: emoji, rare ideographs, ancient scripts.
 _LIMIT = 0x10000
+#: So many characters at once take four bytes each.
+_BLOCK = 1 << 20
 
 _SPELLED = {
     0xB0: DEGREE,
@@ -37,6 +39,10 @@ def shadow(text: str) -> bytes:
     """One byte for each character of ``text``."""
     if text.isascii():
         return text.encode("ascii")
+    return b"".join(_bytes_of(text[start : start + _BLOCK]) for start in range(0, len(text), _BLOCK))
+
+
+def _bytes_of(text: str) -> bytes:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     return _table()[np.minimum(codes, _LIMIT - 1)].tobytes()
 

@@ -161,7 +161,10 @@ def fit(documents: Sequence[Features], labels: Floats, config: TrainingConfig, s
         documents: the n-grams of each text, as buckets.
         labels: [documents], 1 for good and 0 for bad.
     """
-    weights, squares = np.zeros(config.buckets), np.full(config.buckets, 1e-10)
+    # A bucket that no text has keeps its weight of 0, so that only the others are worked on.
+    used, places = np.unique(np.concatenate(documents), return_inverse=True)
+    documents = np.split(places, np.cumsum([document.size for document in documents])[:-1])
+    weights, squares = np.zeros(used.size), np.full(used.size, 1e-10)
     bias, bias_squares = 0.0, 1e-10
     steps_each = -(-len(documents) // config.batch)
     for epoch in track(range(config.epochs), "training", total=config.epochs, unit="epochs"):
@@ -171,14 +174,16 @@ def fit(documents: Sequence[Features], labels: Floats, config: TrainingConfig, s
             batch = [documents[number] for number in chosen]
             errors = (_sigmoid(_means(batch, weights) + bias) - labels[chosen]) / len(chosen)
             gradient = config.l2 * weights
-            gradient += np.bincount(np.concatenate(batch), _spread(batch, errors), config.buckets)
+            gradient += np.bincount(np.concatenate(batch), _spread(batch, errors), used.size)
             bias_gradient = float(errors.sum())
             squares += gradient * gradient
             bias_squares += bias_gradient**2
             rate = config.learning_rate * (1 - (epoch * steps_each + step) / (config.epochs * steps_each))
             weights -= rate * gradient / np.sqrt(squares)
             bias -= rate * bias_gradient / bias_squares**0.5
-    return weights, bias
+    every = np.zeros(config.buckets)
+    every[used] = weights
+    return every, bias
 
 
 def _means(documents: Sequence[Features], weights: NDArray[np.floating]) -> Floats:

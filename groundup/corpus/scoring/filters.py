@@ -32,7 +32,7 @@ class ClassifierConfig:
         if not 0 <= self.threshold <= 1:
             raise UsageError(f"corpus.classifier.threshold is {self.threshold}; use 0 to 1")
         if self.minimum_characters < 0:
-            raise UsageError(f"corpus.classifier.minimum-characters is {self.minimum_characters}; use 0 or more")
+            raise UsageError(f"corpus.classifier.minimum_characters is {self.minimum_characters}; use 0 or more")
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,13 @@ class PerplexityConfig:
     """Drop below this perplexity: text that repeats itself or stock phrases."""
     minimum_characters: int = 50
     """Shorter texts are kept and not judged."""
+    characters: int = 100_000
+    """How much of the beginning of a text is judged; 0: all."""
 
     def __post_init__(self) -> None:
-        for name in ("maximum", "minimum", "minimum_characters"):
+        for name in ("maximum", "minimum", "minimum_characters", "characters"):
             if getattr(self, name) < 0:
-                key = name.replace("_", "-")
-                raise UsageError(f"corpus.perplexity.{key} is {getattr(self, name)}; use 0 or more")
+                raise UsageError(f"corpus.perplexity.{name} is {getattr(self, name)}; use 0 or more")
         if 0 < self.maximum <= self.minimum:
             raise UsageError(
                 f"corpus.perplexity.maximum is {self.maximum:g}, not above the minimum of {self.minimum:g}"
@@ -90,9 +91,10 @@ class PerplexityFilter:
         _ngram_model(self.config.model)
 
     def __call__(self, document: Document) -> Document | Dropped:
-        if len(document.text) < self.config.minimum_characters or not document.text.strip():
+        text = document.text[: self.config.characters or None]
+        if len(text) < self.config.minimum_characters or not text.strip():
             return document
-        perplexity = _ngram_model(self.config.model).perplexity(document.text)
+        perplexity = _ngram_model(self.config.model).perplexity(text)
         measured = replace(document, measures={**document.measures, "perplexity": perplexity})
         if 0 < self.config.maximum < perplexity:
             return Dropped.of(
@@ -118,9 +120,9 @@ class WordListConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.most <= 1:
-            raise UsageError(f"corpus.word-list.most is {self.most}; use a share from 0 to 1")
+            raise UsageError(f"corpus.word_list.most is {self.most}; use a share from 0 to 1")
         if self.fewest < 1:
-            raise UsageError(f"corpus.word-list.fewest is {self.fewest}; use 1 or more")
+            raise UsageError(f"corpus.word_list.fewest is {self.fewest}; use 1 or more")
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _phrases(path: Path) -> dict[int, Hashes]:
     hashed = [word_hashes(line) for line in lines if line and not line.startswith("#")]
     lengths = {words.size for words in hashed if words.size}
     if not lengths:
-        raise UsageError(f"corpus.word-list.file: {path} lists no word")
+        raise UsageError(f"corpus.word_list.file: {path} lists no word")
     return {
         length: np.unique(np.concatenate([ngram_hashes(words, length) for words in hashed if words.size == length]))
         for length in sorted(lengths)

@@ -99,5 +99,5 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
         ClassifierConfig(threshold=2)
     with pytest.raises(UsageError, match=r"corpus\.perplexity\.maximum"):
         PerplexityConfig(maximum=5, minimum=10)
-    with pytest.raises(UsageError, match=r"corpus\.word-list\.most"):
+    with pytest.raises(UsageError, match=r"corpus\.word_list\.most"):
         WordListConfig(most=2)

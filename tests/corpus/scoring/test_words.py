@@ -31,6 +31,15 @@ def test_case_and_digits_do_not_matter_but_order_does() -> None:
     assert word_hashes("ab")[0] != word_hashes("ba")[0]
 
 
+def test_hashes_are_those_that_models_on_disks_were_made_with() -> None:
+    assert [hex(value) for value in word_hashes("The, 12 é").tolist()] == [
+        "0xf0e0f33ba7a705cd",
+        "0xbdbfb556329aee83",
+        "0xb56d11b4c6c235e1",
+        "0x72e195f23a2bfe78",
+    ]
+
+
 def test_characters_of_scripts_without_blanks_are_words() -> None:
     assert len(word_hashes("中文没有空格")) == 6
     assert len(word_hashes("한국어 문장")) == 2
