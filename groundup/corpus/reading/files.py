@@ -90,6 +90,9 @@ def _roots(path: str) -> list[_Root]:
         return [_Root(str(keep_stream(sys.stdin.buffer, _suffix_of)))]
     if path.startswith(SCHEME):
         return _public_roots(path)
+    if Path(path).is_fifo():  # what a shell makes of <(command)
+        with Path(path).open("rb") as stream:
+            return [_Root(str(keep_stream(stream, _suffix_of)))]
     if is_url(path) or os.path.lexists(path):
         return [_Root(path)]
     if found := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 (a pattern may be absolute)

@@ -48,7 +48,7 @@ class Part:
     bytes: int
     """On the disk; 0 where unknown."""
     begin: int = 0
-    """First byte (JSON lines) or row group (Parquet)."""
+    """First byte, or row group (Parquet)."""
     end: int = -1
     """The one after the last; -1: the end of the file."""
     records: int = 0
@@ -96,6 +96,9 @@ def format_of(name: str, config: ReadingConfig) -> str:
 def contents(part: Part, config: ReadingConfig) -> Iterator[tuple[io.BufferedReader, Unpacked]]:
     """The unpacked bytes of a part, and what went wrong with its archive."""
     with open_file(part.path) as raw:
+        if part.end >= 0 and raw.seek(0, io.SEEK_END) < part.end:
+            raise OSError("the file is shorter than when it was listed")
+        raw.seek(0)
         plain = False
         if part.begin:
             plain = not is_compressed(raw.read(MAGIC_BYTES))

@@ -43,6 +43,8 @@ def open_file(path: str) -> Iterator[BinaryIO]:
         DataError: a download failed, or is not what its hash says.
     """
     if not is_url(path):
+        if Path(path).exists() and not Path(path).is_file():  # to open a pipe would wait for ever
+            raise OSError("it is no regular file")
         with Path(path).open("rb") as handle:
             yield handle
     elif _scheme(path) in _WEB or "#sha256=" in path:

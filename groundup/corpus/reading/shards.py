@@ -27,7 +27,8 @@ from groundup.corpus.reading.warc import read_warc
 
 Records = Iterator[Document | Dropped]
 
-
+#: Of more remote files than this each is one shard: to look into thousands of them would take minutes.
+_FEW_FILES = 64
 #: To open a file takes as long as to read this many bytes.
 _FILE_COST = 2**12
 
@@ -110,10 +111,13 @@ def find_shards(paths: Sequence[str | Path], config: ReadingConfig) -> list[Shar
 
 
 def _parts(paths: Sequence[str | Path], config: ReadingConfig) -> Iterator[Part]:
-    for file in list_files(paths):
+    files = list_files(paths)
+    few = len(files) <= _FEW_FILES
+    for file in files:
         part = Part(file.path, file.name, format_of(file.name, config), file.bytes, source=file.source)
+        divide = DIVIDERS.get(part.format) if few or not is_url(part.path) else None
         try:
-            yield from DIVIDERS.get(part.format, lambda part, _: [part])(part, config)
+            yield from divide(part, config) if divide else [part]
         except OSError:
             yield part  # its reader will say why
 

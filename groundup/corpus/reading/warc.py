@@ -5,7 +5,7 @@ Format: ISO 28500:2017; https://commoncrawl.org/get-started. Ids end with the re
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def _document(record: Any, empty: Document, config: ReadingConfig) -> Document |
         "language": headers.get("WARC-Identified-Content-Language"),
         "mime": mime,
     }
-    empty = Document(empty.id, empty.title, empty.source, "", {name: value for name, value in facts.items() if value})
+    empty = replace(empty, facts={name: " ".join(value.split()) for name, value in facts.items() if value})
     size = int(record.content_length)
     if _is_wat(record):
         return Dropped(empty, "metadata only", "a WAT record holds links, no text; read the WARC or WET file", size)
@@ -86,7 +86,7 @@ def _type(record: Any) -> tuple[str, str]:
     """MIME type and character set: of the response, or of the record itself (WET)."""
     value = (record.http_content_type or "") if record.is_http else (record.headers.get("Content-Type") or "")
     charset = (record.http_charset or "") if record.is_http else ""
-    return value.partition(";")[0].strip().lower(), charset
+    return " ".join(value.partition(";")[0].lower().split()), charset
 
 
 def _packed(record: Any) -> bool:

@@ -170,3 +170,27 @@ def test_small_files_share_a_shard_but_not_without_end(tmp_path: Path) -> None:
         (tmp_path / f"{number}.txt").write_text("x", encoding="utf-8")
     shards = find_shards([tmp_path], ReadingConfig(shard_megabytes=1))
     assert [len(shard.parts) for shard in shards] == [256, 256, 88]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that are no text, and pipes, are POSIX's")
+def test_strange_names_and_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("words", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe.txt")
+    shards = find_shards([tmp_path], SMALL)
+    again = [Shard.from_json(json.loads(json.dumps(shard.to_json()))) for shard in shards]
+    found = [item for shard in again for item in read_shard(shard, SMALL)]
+    assert [item.to_json()["id"] for item in found] == ["caf\\xe9.txt", "pipe.txt:rest"]
+    assert isinstance(found[1], Dropped) and found[1].detail == "it is no regular file"
+    json.dumps([item.to_json() for item in found], ensure_ascii=False).encode("utf-8")
+
+
+def test_a_file_that_shrinks_between_listing_and_reading(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "words"}\n' * 100, encoding="utf-8")
+    config = ReadingConfig(shard_megabytes=5e-4)
+    shards = find_shards([path], config)
+    path.write_text('{"text": "words"}\n' * 40, encoding="utf-8")
+    found = [item for shard in shards for item in read_shard(shard, config)]
+    lost = [item for item in found if isinstance(item, Dropped)]
+    assert len(shards) > 2 and lost and all("shorter" in item.detail for item in lost)
+    assert sum(item.bytes for item in lost) + 18 * (len(found) - len(lost)) == 1800
