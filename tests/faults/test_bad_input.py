@@ -37,7 +37,7 @@ def dropped(tmp_path: Path) -> dict[str, tuple[str, str]]:
 def test_an_empty_folder(read_corpus: Command, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     outcome = read_corpus(tmp_path / "texts")
-    assert outcome.complaint == f"{tmp_path / 'texts'} is an empty folder; put .txt, .md, .jsonl files into it"
+    assert outcome.complaint == f"{tmp_path / 'texts'}: no files there; put some into the folder"
     assert outcome.code == 1
 
 
@@ -48,17 +48,18 @@ def test_a_path_that_does_not_exist(read_corpus: Command, tmp_path: Path) -> Non
 
 
 def test_a_file_of_another_kind(read_corpus: Command, tmp_path: Path) -> None:
-    (tmp_path / "book.epub").write_bytes(b"PK")
-    assert "is not a .txt, .md, .jsonl file" in read_corpus(tmp_path / "book.epub").complaint
+    (tmp_path / "book.odt").write_bytes(b"PK")
+    complaint = read_corpus(tmp_path / "book.odt").complaint
+    assert "book.odt is unknown format (no reader for files of this name)" in complaint
 
 
 UNUSABLE = [
     ("zeros.txt", b"\x7fELF\x00\x01" * 100, "binary", "zero byte at position 4"),
-    ("wide.txt", "A text in two bytes a letter.".encode("utf-16"), "binary", "UTF-16? convert it to UTF-8"),
+    ("wide.txt", "A text in two bytes a letter.".encode("utf-16"), "too short", "29 characters"),
     ("nothing.txt", b"", "empty", "0 bytes"),
     ("latin.txt", "Ein Text mit Ümlaut. ".encode("latin-1") * 20, "invalid UTF-8", "byte 0xdc at position 13"),
     ("short.txt", b"Too short.", "too short", "10 characters"),
-    ("picture.png", b"\x89PNG", "not a text file", ".txt"),
+    ("picture.png", b"\x89PNG", "unknown format", "no reader for files of this name"),
     ("blank.txt", b" \n\t\n" * 100, "empty", "after cleaning"),
 ]
 
