@@ -17,10 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from benchmarks import OURS, _texts
@@ -134,7 +134,7 @@ def _timed(texts: list[str], digests: Digests) -> dict[str, Any]:
 
 
 def _found(texts: list[str], digests: Digests) -> dict[str, Any]:
-    """Pairs that meet in a band, and those of them whose signatures agree at enough places."""
+    """Pairs that meet in a band, those of them whose signatures agree at enough places; what those of twins say."""
     signatures = digests(texts)
     met: set[tuple[int, int]] = set()
     for band in range(BANDS):
@@ -143,7 +143,8 @@ def _found(texts: list[str], digests: Digests) -> dict[str, Any]:
             buckets.setdefault(signature[band * ROWS : (band + 1) * ROWS].tobytes(), []).append(number)
         met |= {pair for bucket in buckets.values() for pair in pairwise(bucket)}
     alike = [pair for pair in met if (signatures[pair[0]] == signatures[pair[1]]).mean() >= SIMILARITY]
-    return {"met": sorted(met), "alike": sorted(alike)}
+    estimates = (signatures[::2] == signatures[1::2]).mean(axis=1)
+    return {"met": sorted(met), "alike": sorted(alike), "estimates": estimates.tolist()}
 
 
 TASKS: Mapping[str, Callable[[list[str], Digests], dict[str, Any]]] = {"timed": _timed, "found": _found}
@@ -212,7 +213,12 @@ def _quality(folder: Path, sides: Sequence[str]) -> dict[str, Any]:
     exact = {(n, n + 1): len(sets[n] & sets[n + 1]) / len(sets[n] | sets[n + 1]) for n in range(0, len(texts), 2)}
     true = {pair for pair, value in exact.items() if value >= SIMILARITY}
     expected = sum(1 - (1 - exact[pair] ** ROWS) ** BANDS for pair in true) / len(true)
-    quality: dict[str, Any] = {"documents": len(texts), "true_pairs": len(true), "recall_of_bands_in_theory": expected}
+    variance = sum(value * (1 - value) for value in exact.values()) / PERMUTATIONS / len(exact)
+    quality: dict[str, Any] = {
+        "documents": len(texts),
+        "true_pairs": len(true),
+        "in_theory": {"recall_of_bands": expected, "error": variance**0.5},
+    }
     for side in sides:
         answer = _call("found", side, folder / "planted.jsonl")
         met, alike = ({(a, b) for a, b in answer[name]} for name in ("met", "alike"))
@@ -220,8 +226,14 @@ def _quality(folder: Path, sides: Sequence[str]) -> dict[str, Any]:
             "recall_of_bands": len(met & true) / len(true),
             "recall": len(alike & true) / len(true),
             "precision": len(alike & true) / max(len(alike), 1),
+            "error": rms(a - b for a, b in zip(answer["estimates"], exact.values(), strict=True)),
         }
     return quality
+
+
+def rms(errors: Iterable[float]) -> float:
+    """The root of the mean square."""
+    return fmean(error**2 for error in errors) ** 0.5
 
 
 def main() -> None:
@@ -231,7 +243,8 @@ def main() -> None:
         for side, measured in by_side.items():
             found = record["quality"][side]
             say(f"{text}: {side:16} {median(measured):7.1f} MB/s, recall {found['recall']:.3f}, "
-                f"of bands {found['recall_of_bands']:.3f}, precision {found['precision']:.3f}")  # fmt: skip
+                f"of bands {found['recall_of_bands']:.3f}, precision {found['precision']:.3f}, "
+                f"error {found['error']:.4f}")  # fmt: skip
     print(json.dumps(record, indent=1))
 
 
