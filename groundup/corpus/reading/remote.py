@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shutil
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
-from groundup.core.errors import DataError, StorageError, UsageError
+from groundup.core.errors import DataError, GroundupError, UsageError
 from groundup.core.files import cache_folder, sha256_of, storage_errors, write_json
 from groundup.core.progress import Progress
 
@@ -27,7 +28,12 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 _WEB = ("http", "https")
 _CHUNK = 2**20
 _TIMEOUT = 60
+#: A download is given up after so many attempts that bring nothing, each after twice the pause (seconds).
 _ATTEMPTS = 5
+_PAUSE = 0.5
+_PARTIAL, _NOTHING_LEFT = 206, 416
+#: The address is wrong, or the user may not read it: to ask again is of no use.
+_REFUSALS = (400, 401, 403, 404, 405, 410)
 
 
 def is_url(path: str) -> bool:
@@ -132,36 +138,44 @@ def download(url: str, folder: Path | None = None) -> Path:
                 raise DataError(f"{address} is not what was expected (sha256 {found[:12]}…, expected {wanted[:12]}…)")
             origin = {"url": address, "bytes": partial.stat().st_size, "sha256": found}
             write_json(target.with_name(f"{name}.origin.json"), origin)
+            partial.with_name(f"{partial.name}.version").unlink(missing_ok=True)
             partial.replace(target)
     return target
 
 
 def _fetch(url: str, partial: Path) -> None:
     """Append to ``partial`` until it is whole; a broken connection is tried again from where it broke."""
-    reason = ""
-    for _ in range(_ATTEMPTS):
+    failures = 0
+    while failures < _ATTEMPTS:
+        before = _size(partial)
         try:
             if _copy(url, partial):
                 return
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
-            if error.code < 500:
+            if error.code in _REFUSALS:
                 raise DataError(f"cannot fetch {url}: {error.code} {error.reason}; check the address") from error
             reason = f"{error.code} {error.reason}"
-        except StorageError:
+        except GroundupError:
             raise
         except Exception as error:  # every store has its own classes
             reason = _one_line(error)
+        failures = 0 if _size(partial) > before else failures + 1
+        time.sleep(_PAUSE * 2**failures if failures else 0)
     raise DataError(f"cannot fetch {url}: {reason}; run the same command again and it goes on from there")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _copy(url: str, partial: Path) -> bool:
     """Bring what is missing of ``partial``; whether it is whole then."""
-    done = partial.stat().st_size if partial.exists() else 0
-    with _opened(url, done) as (source, begin, total):
+    opened = _opened_web if _scheme(url) in _WEB else _opened_store
+    with opened(url, partial) as (source, begin, total):
         with storage_errors(partial):
             handle = partial.open("r+b" if begin else "wb")
-        with handle, Progress(f"fetch {PurePosixPath(url).name}", total=total or None, unit="B") as progress:
+        with handle, Progress(f"fetch {PurePosixPath(url).name}", total=total, unit="B") as progress:
             handle.seek(begin)
             handle.truncate()
             progress.advance(begin)
@@ -175,27 +189,47 @@ def _copy(url: str, partial: Path) -> bool:
             return total is None or handle.tell() == total
 
 
+_Opened = tuple[Any, int, int | None]
+"""A stream, where in the file it begins, and the size of the whole file."""
+
+
 @contextmanager
-def _opened(url: str, done: int) -> Iterator[tuple[Any, int, int | None]]:
-    """(stream, where it begins, size of the whole) of a URL of which ``done`` bytes are here already."""
-    if _scheme(url) not in _WEB:
-        store = filesystem(url)
-        with store.open(url, "rb") as handle:
-            handle.seek(done)
-            yield handle, done, store.size(url)
-        return
+def _opened_store(url: str, partial: Path) -> Iterator[_Opened]:
+    store = filesystem(url)
+    done = _size(partial)
+    with store.open(url, "rb") as handle:
+        handle.seek(done)
+        yield handle, done, store.size(url)
+
+
+@contextmanager
+def _opened_web(url: str, partial: Path) -> Iterator[_Opened]:
+    """Asks for the part that is missing, of the same version of the file: else it comes whole (RFC 9110, 13.1.5)."""
+    version = partial.with_name(f"{partial.name}.version")
+    done = _size(partial)
     request = urllib.request.Request(url, headers={"User-Agent": "groundup"})
     if done:
         request.add_header("Range", f"bytes={done}-")
+        if version.exists():
+            request.add_header("If-Range", version.read_text("utf-8"))
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # nothing is left of it
+        if error.code != _NOTHING_LEFT:
+            raise
+        if not (error.headers.get("Content-Range") or "").endswith(f"/{done}"):
+            partial.unlink(missing_ok=True)  # more than there is: it is of another version
             raise
         yield io.BytesIO(), done, done
         return
     with response:
-        begin = done if response.status == 206 else 0
+        begin = done if response.status == _PARTIAL else 0
+        tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        with storage_errors(version):
+            if tag and not tag.startswith("W/"):  # a weak tag does not promise equal bytes
+                version.write_text(tag, "utf-8")
+            else:
+                version.unlink(missing_ok=True)
         length = response.headers.get("Content-Length")
         yield response, begin, begin + int(length) if length else None
 

@@ -13,10 +13,13 @@ import pytest
 
 from groundup.core.errors import DataError, UsageError
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.reading import ReadingConfig, find_shards, open_records
+from groundup.corpus.reading import ReadingConfig, find_shards, open_records, remote
 from groundup.corpus.reading.remote import download, list_urls
 
 BODY = b"".join(b'{"text": "line %d"}\n' % number for number in range(3000))
+
+
+TAG = '"version 2"'
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -30,8 +33,16 @@ class Server(http.server.BaseHTTPRequestHandler):
             return
         wish = self.headers.get("Range", "")
         self.ranges.append(wish)
+        if self.headers.get("If-Range", TAG) != TAG:
+            wish = ""
         begin = int(wish.removeprefix("bytes=").rstrip("-") or 0)
+        if begin >= len(BODY):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(BODY)}")
+            self.end_headers()
+            return
         self.send_response(206 if wish else 200)
+        self.send_header("ETag", TAG)
         self.send_header("Content-Length", str(len(BODY) - begin))
         self.end_headers()
         self.wfile.write(BODY[begin : begin + len(BODY) // 3 + 1])
@@ -44,6 +55,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(remote, "_PAUSE", 0.0)
     Server.ranges.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -71,6 +83,16 @@ def test_what_is_left_of_a_killed_download_is_used(web: str, tmp_path: Path) -> 
     partial.write_bytes(BODY[:-100])
     Server.ranges.clear()
     assert download(url).read_bytes() == BODY and Server.ranges == [f"bytes={len(BODY) - 100}-"]
+
+
+def test_what_is_left_of_another_version_is_not_used(web: str) -> None:
+    url = f"{web}/deep/x.jsonl"
+    path = download(url)
+    for version, left in (('"version 1"', b"x" * 100), (TAG, BODY), (TAG, BODY + b"x")):
+        path.rename(path.with_name("x.jsonl.partial")).write_bytes(left)
+        path.with_name("x.jsonl.partial.version").write_text(version, "utf-8")
+        assert download(url).read_bytes() == BODY
+    assert sorted(file.name for file in path.parent.iterdir()) == ["x.jsonl", "x.jsonl.lock", "x.jsonl.origin.json"]
 
 
 def test_wrong_hashes_and_addresses_are_named(web: str) -> None:
@@ -158,6 +180,15 @@ def test_a_missing_package_and_an_unknown_store_are_named(monkeypatch: pytest.Mo
     pytest.importorskip("fsspec")
     with pytest.raises(UsageError, match="nosuch://"):
         find_shards(["nosuch://x/y"], ReadingConfig())
+    fsspec = pytest.importorskip("fsspec")
+
+    def refuse(scheme: str) -> None:
+        raise ImportError(f"install the package of {scheme}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fsspec, "filesystem", refuse)
+        with pytest.raises(UsageError, match="pip install huggingface_hub"):
+            find_shards(["hf://datasets/a/b"], ReadingConfig())
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
