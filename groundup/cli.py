@@ -47,7 +47,7 @@ STAGE_NAMES = ("corpus", "tokenizer", "pretrain", "sft", "dpo", "grpo", "evaluat
 #: Words that may follow `tokenizer` instead of a recipe.
 TOOL_NAMES = ("train", "encode", "decode", "show", "trace", "compare")
 #: Words that may follow `corpus` instead of a recipe.
-CORPUS_TOOL_NAMES = ("report", "try", "steps", "sources", "shard")
+CORPUS_TOOL_NAMES = ("report", "try", "steps", "sources", "train-classifier", "shard")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from groundup.corpus.language import LanguageConfig
 from groundup.corpus.pipeline.engine import Outcome, Rank, cut_into_passes, run
 from groundup.corpus.pipeline.executor import executor_for
 from groundup.corpus.pipeline.passes import Plan, Shard
-from groundup.corpus.pipeline.registry import expand, make
+from groundup.corpus.pipeline.registry import expand, make, sections
 from groundup.corpus.public import SCHEME, find_public
 from groundup.corpus.quality import (
     BlocklistConfig,
@@ -49,6 +49,7 @@ from groundup.corpus.reading import ReadingConfig, find_shards, read_shard
 from groundup.corpus.reading.files import STANDARD_INPUT, list_files
 from groundup.corpus.reading.remote import is_url
 from groundup.corpus.redaction import RedactionConfig
+from groundup.corpus.scoring import ClassifierConfig, PerplexityConfig, WordListConfig
 from groundup.corpus.sources import archive_path, get_source, read_source
 from groundup.corpus.split import choose_validation, cut_longest
 
@@ -91,6 +92,9 @@ class CorpusConfig:
     fineweb: FineWebConfig = field(default_factory=FineWebConfig)
     lines: LineConfig = field(default_factory=LineConfig)
     code: CodeConfig = field(default_factory=CodeConfig)
+    word_list: WordListConfig = field(default_factory=WordListConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    perplexity: PerplexityConfig = field(default_factory=PerplexityConfig)
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
     decontamination: DecontaminationConfig = field(default_factory=DecontaminationConfig)
     exact: ExactConfig = field(default_factory=ExactConfig)
@@ -130,7 +134,9 @@ def input_files(config: CorpusConfig) -> list[Path]:
         DataError: there is no text.
     """
     text = [file.path for file in list_files(config.texts) if not is_url(file.path)] if config.texts else []
-    return [*map(Path, text), *(path for _, _, paths in _step_files(config) for path in paths)]
+    told = [path for _, _, paths in _step_files(config) for path in paths]
+    inside = [file for path in told for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return [*map(Path, text), *(path for path in inside if path.is_file())]  # of one that is missing, its step tells
 
 
 def with_absolute_paths(config: CorpusConfig) -> CorpusConfig:
@@ -152,14 +158,14 @@ def _absolute(place: str) -> str:
 
 
 def _step_files(config: CorpusConfig) -> Iterator[tuple[str, str, tuple[Path, ...]]]:
-    """Section, key and value wherever a step is told of files."""
-    for section in fields(config):
-        if is_dataclass(value := getattr(config, section.name)):
-            for key in fields(value):
-                found = getattr(value, key.name)
-                paths = found if isinstance(found, tuple) else (found,)
-                if paths and all(isinstance(path, Path) for path in paths):
-                    yield section.name, key.name, paths
+    """Section, key and value wherever a step of the pipeline is told of files."""
+    for section in sorted(sections(expand(config.steps))):
+        value = getattr(config, section)
+        for key in fields(value):
+            found = getattr(value, key.name)
+            paths = found if isinstance(found, tuple) else (found,)
+            if paths and all(isinstance(path, Path) for path in paths):
+                yield section, key.name, paths
 
 
 def build(config: CorpusConfig, out: Path, seed: int) -> dict[str, float]:

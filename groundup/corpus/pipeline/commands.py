@@ -85,6 +85,8 @@ def usage() -> str:
       the steps, and the pipelines that have names
   groundup corpus sources
       public corpora by name: size, licence, and the command that reads a sample
+  groundup corpus train-classifier --good FILE … --bad FILE … --out DIR
+      learn a quality classifier, or with --ngram a model of how words follow each other, and say how good it is
   groundup corpus shard [RECIPE] --rank R --world-size N [--out DIR] [--corpus.key value …]
       one of N independent ranks, on one machine or many; then `groundup corpus` puts together what they made
 
@@ -234,5 +236,14 @@ def run(name: str, config: Any, options: Any, out: Path) -> int:
 
 #: Tools that work with a recipe, and their options.
 WITH_RECIPE = {"try": TryOptions, "shard": ShardOptions}
+
+
+def train_classifier(words: list[str]) -> int:
+    """``groundup corpus train-classifier``."""
+    from groundup.corpus.scoring.command import main
+
+    return main(words)
+
+
 #: Tools that need none.
-ALONE = {"report": report, "steps": steps, "sources": sources}
+ALONE = {"report": report, "steps": steps, "sources": sources, "train-classifier": train_classifier}

@@ -99,10 +99,9 @@ class Processes:
         try:
             for worker in workers:
                 _give(worker, waiting)
-            busy: dict[Any, _Worker]
             while busy := {worker.pipe: worker for worker in workers if worker.task is not None}:
-                for pipe in wait(list(busy)):
-                    worker = busy[pipe]
+                ready: list[Any] = wait(list(busy))
+                for worker in map(busy.__getitem__, ready):
                     if (amount := _hear(worker)) is not None:
                         tell(amount)
                     else:

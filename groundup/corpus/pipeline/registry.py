@@ -20,36 +20,32 @@ class Entry:
     """``module:Class``."""
     what: str
     """What it does, in a line."""
-    arguments: Callable[[Any], tuple[Any, ...]]
-    """The configuration → what the class is made from."""
+    arguments: str | Callable[[Any], tuple[Any, ...]]
+    """The section of the configuration that the class is made from; or a function that chooses what it is made from."""
     across: bool = False
     """Whether it looks across documents."""
-
-
-def _section(name: str) -> Callable[[Any], tuple[Any, ...]]:
-    return lambda config: (getattr(config, name),)
 
 
 STEPS: Mapping[str, Entry] = {
     "extract": Entry(
         "groundup.corpus.extraction:Extract",
         "web pages → their main content, without navigation and advertisements",
-        _section("extract"),
+        "extract",
     ),
     "wikitext": Entry(
         "groundup.corpus.extraction:Wikitext",
         "pages of a wiki → prose, without templates, tables and references",
-        _section("wikitext"),
+        "wikitext",
     ),
     "repair": Entry(
         "groundup.corpus.extraction:Repair",
         "undoes damaged encodings, HTML entities in plain text, control characters",
-        _section("repair"),
+        "repair",
     ),
     "normalize": Entry(
         "groundup.corpus.extraction:Normalize",
         "one Unicode form, plain spaces, no invisible characters",
-        _section("normalize"),
+        "normalize",
     ),
     "clean": Entry(
         "groundup.corpus.pipeline.basic:Clean",
@@ -64,57 +60,72 @@ STEPS: Mapping[str, Entry] = {
     "language": Entry(
         "groundup.corpus.language:Language",
         "tells the language and drops texts in others, or of which that is not sure",
-        _section("language"),
+        "language",
     ),
     "blocklist": Entry(
         "groundup.corpus.quality:Blocklist",
         "drops documents by lists of sites, of words in addresses, of words in texts",
-        _section("blocklist"),
+        "blocklist",
     ),
     "gopher repetition": Entry(
         "groundup.corpus.quality:GopherRepetition",
         "drops texts that repeat lines, paragraphs or runs of words (Rae et al. 2021)",
-        _section("gopher_repetition"),
+        "gopher_repetition",
     ),
     "gopher quality": Entry(
         "groundup.corpus.quality:GopherQuality",
         "drops texts that are no prose: lengths, symbols, bullets, stop words (Rae et al. 2021)",
-        _section("gopher_quality"),
+        "gopher_quality",
     ),
     "c4": Entry(
         "groundup.corpus.quality:C4",
         "removes lines that are no sentences; drops placeholders, code, bad words (Raffel et al. 2020)",
-        _section("c4"),
+        "c4",
     ),
     "fineweb": Entry(
         "groundup.corpus.quality:FineWeb",
         "drops lists and repeated lines (Penedo et al. 2024)",
-        _section("fineweb"),
+        "fineweb",
     ),
     "lines": Entry(
         "groundup.corpus.quality:Lines",
         "removes counters, buttons and navigation; drops pages of little else (Penedo et al. 2023)",
-        _section("lines"),
+        "lines",
     ),
     "code": Entry(
         "groundup.corpus.quality:Code",
         "drops source code that is generated, encoded or data (Kocetkov et al. 2022)",
-        _section("code"),
+        "code",
+    ),
+    "word list": Entry(
+        "groundup.corpus.scoring:WordListFilter",
+        "drops texts with too many words of a list, such as one for toxic content",
+        "word_list",
+    ),
+    "classifier": Entry(
+        "groundup.corpus.scoring:ClassifierFilter",
+        "drops what is unlike the good examples of a classifier (`groundup corpus train-classifier`)",
+        "classifier",
+    ),
+    "perplexity": Entry(
+        "groundup.corpus.scoring:PerplexityFilter",
+        "drops what an n-gram model of good text finds too surprising or too predictable",
+        "perplexity",
     ),
     "redaction": Entry(
         "groundup.corpus.redaction:Redaction",
         "replaces addresses, numbers and keys of people by typed placeholders",
-        _section("redaction"),
+        "redaction",
     ),
     "decontamination": Entry(
         "groundup.corpus.decontamination:Decontamination",
         "drops, cuts or marks texts that share a run of words with the benchmarks that are named",
-        _section("decontamination"),
+        "decontamination",
     ),
     "exact duplicates": Entry(
         "groundup.corpus.dedup:Exact",
         "keeps the first of equal texts; case and white space aside",
-        _section("exact"),
+        "exact",
         across=True,
     ),
     "url duplicates": Entry(
@@ -138,13 +149,13 @@ STEPS: Mapping[str, Entry] = {
     "minhash": Entry(
         "groundup.corpus.dedup:MinHash",
         "one of each set of documents that resemble each other, in a corpus of any size",
-        _section("minhash"),
+        "minhash",
         across=True,
     ),
     "substring": Entry(
         "groundup.corpus.dedup:Substring",
         "cuts out passages that stood in the corpus before (Lee et al. 2022)",
-        _section("substring"),
+        "substring",
         across=True,
     ),
     "near duplicates": Entry(
@@ -204,6 +215,11 @@ def expand(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(steps)
 
 
+def sections(steps: Iterable[str]) -> set[str]:
+    """The sections of the configuration that these steps are made from."""
+    return {place for name in steps if isinstance(place := STEPS[name].arguments, str)}
+
+
 def listed(names: Iterable[str]) -> str:
     """Names as a command line takes them."""
     return ", ".join(name.replace(" ", "-") for name in names)
@@ -217,4 +233,6 @@ def make(name: str, config: Any) -> Any:
     """
     entry = STEPS[name]
     module, _, kind = entry.place.partition(":")
-    return getattr(importlib.import_module(module), kind)(*entry.arguments(config))
+    given = entry.arguments
+    arguments = (getattr(config, given),) if isinstance(given, str) else given(config)
+    return getattr(importlib.import_module(module), kind)(*arguments)
