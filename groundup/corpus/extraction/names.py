@@ -7,4 +7,4 @@ def names(words: str, separator: str | None = None) -> frozenset[str]:
 
 
 #: HTML elements that have no content and no end tag.
-VOID = names("area base br col embed hr img input link meta param source track wbr")
+VOID = names("area base basefont bgsound br col embed frame hr img input keygen link meta param source track wbr")

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from groundup.core.errors import UsageError
 from groundup.corpus.extraction.names import VOID, names
 
-# After the parser, every attribute value stands in double quotes and every "<" in a text is an entity.
-_TOKEN = re.compile(r'<(/?)([a-z][^\s/>]*)([^>"]*(?:"[^"]*"[^>"]*)*)>|<!--.*?-->|<![^>]*>|([^<]+)', re.S)
+# After the parser, every attribute value stands in double quotes and every "<" in a text is an entity; a quotation mark
+# that does not follow "=" is part of a name.
+_TOKEN = re.compile(r'<(/?)([a-z][^\s/>]*)([^>=]*(?:=(?:"[^"]*")?[^>=]*)*)>|<!--.*?-->|<![^>]*>|([^<]+)', re.S)
 _NAMES = re.compile(r'(?:class|id)="([^"]*)"')
 _HIDDEN = re.compile(
     r'\shidden\b|aria-hidden="true"|style="[^"]*(?:display:\s*none|visibility:\s*hidden)'
@@ -32,9 +33,10 @@ _BOILERPLATE = re.compile(
     re.I,
 )
 _SILENT = names(
-    "script style noscript template svg math iframe object canvas audio video nav aside footer button select "
-    "textarea dialog label"
+    "noscript template svg math object canvas audio video nav aside footer button select textarea dialog label"
 )
+# The content of these is no markup, and serialised as it stands.
+_RAW = ["script", "style", "iframe", "xmp", "noembed", "noframes", "plaintext"]
 _REGION = frozenset(("main", "article"))
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _BLOCKS = names(
@@ -82,7 +84,9 @@ def readable_text(html: str) -> str:
         from selectolax.lexbor import LexborHTMLParser
     except ImportError as error:
         raise UsageError("the backend selectolax needs its package; pip install 'groundup[data]'") from error
-    root = LexborHTMLParser(html).body
+    tree = LexborHTMLParser(html)
+    tree.strip_tags(_RAW)
+    root = tree.body
     normal: str = (root.html or "") if root is not None else ""
     kept = _main_blocks(_Reader(by_name=True).read(normal))
     if sum(len(block.text) for block in kept) < len(normal) / 100:

@@ -56,6 +56,23 @@ def test_quotes_and_angles_in_attributes_do_not_confuse() -> None:
     assert readable_text(f"""<p title='a "quoted" > b' data-x="<p>">{LONG}</p>""") == LONG
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        """<script>document.write("<div class='x'><p>" + "</script" + ">")</script>""",
+        "<style>a::before { content: '<ul>' }</style>",
+        "<iframe><div></iframe><noscript><p>Turn it on <b>now</b></p></noscript>",
+        "<aside><bgsound src=x><keygen><img src=y alt='a > b'><input></aside>",
+        """<img alt="a"" src="b"><a href="c""d" = ==>x</a> <i">y</i">""",
+        "<svg><linearGradient id='g'><stop/></linearGradient><text>Drawing</text></svg><!-- <div> -->",
+    ],
+)
+def test_what_looks_like_markup_and_is_none_does_not_swallow_the_page(inside: str) -> None:
+    text = readable_text(f"<div><p>{LONG} Before.</p>{inside}<p>{LONG} After.</p></div>")
+    assert f"{LONG} Before." in text and f"{LONG} After." in text
+    assert not any(mark in text for mark in ("<", "Drawing", "alt=", "content:", "Turn it on"))
+
+
 @pytest.mark.parametrize("html", ["", "<", "text", "<!-- only -->", "<frameset><frame src=a></frameset>", "<p></p>"])
 def test_pages_without_content_give_little_or_nothing(html: str) -> None:
     assert readable_text(html) in ("", html)
