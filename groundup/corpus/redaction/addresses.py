@@ -29,6 +29,9 @@ _VERSION_REACH = 16
 
 _HEX = b"0123456789ABCDEFabcdef:."
 _LONGEST_IPV6 = 45
+#: Without a double one: six before an IPv4 address at the end, else seven.
+_FEWEST_COLONS = 6
+_AFTER = re.compile(AFTER)
 _IPV6_PART = re.compile(rb"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]*")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
@@ -68,11 +71,9 @@ def ipv6(shadow: bytes, colon: int, keep_local: bool) -> Iterator[Found]:
         return
     candidate = match[0].rstrip(b".") if match[0].endswith(b"::") else match[0].rstrip(b".:")
     end = start + len(candidate)
-    if (
-        candidate.count(b":") < 2
-        or (start and shadow[start - 1 : start].isalnum())
-        or not re.compile(AFTER).match(shadow, end)
-    ):
+    if b"::" not in candidate and candidate.count(b":") < _FEWEST_COLONS:
+        return  # the time of day
+    if (start and shadow[start - 1 : start].isalnum()) or not _AFTER.match(shadow, end):
         return
     try:
         address = ipaddress.IPv6Address(candidate.decode("ascii"))

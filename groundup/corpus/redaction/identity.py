@@ -107,6 +107,11 @@ LETTERED = (
     Number("es-nie", _pattern(rb"[XYZ]-?[0-9]{7}-?[A-HJ-NP-TV-Z]"), checks.spanish_letter),
 )
 FEWEST_DIGITS = min(number.least for number in NUMERIC)
+#: Those that so many digits are enough for.
+_POSSIBLE = tuple(
+    tuple(number for number in NUMERIC if number.least <= digits)
+    for digits in range(max(number.least for number in NUMERIC) + 1)
+)
 _SEPARATORS = b" .+-"
 #: A number may go on so far behind a stretch of digits: a letter, and what follows it.
 _REST = 14
@@ -114,11 +119,11 @@ _REST = 14
 
 def numeric(shadow: bytes, start: int, end: int, digits: int) -> Iterator[Found]:
     """Numbers in a stretch of ``digits`` digits and separators, shadow[start:end]."""
-    for number in NUMERIC:
-        if digits >= number.least:
-            for match in number.pattern.finditer(shadow, start, min(end + _REST, len(shadow))):
-                if _fits(number, match, shadow):
-                    yield Found(match.start(), match.end(), KIND, number.rule)
+    end = min(end + _REST, len(shadow))
+    for number in _POSSIBLE[min(digits, len(_POSSIBLE) - 1)]:
+        for match in number.pattern.finditer(shadow, start, end):
+            if _fits(number, match, shadow):
+                yield Found(match.start(), match.end(), KIND, number.rule)
 
 
 def lettered(shadow: bytes, start: int) -> Iterator[Found]:

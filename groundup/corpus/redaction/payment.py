@@ -34,6 +34,7 @@ _ISSUERS = (
     (630000, 639999, (16, 19)),
 )
 
+_AFTER = re.compile(AFTER)
 _ACCOUNT = re.compile(BEFORE + rb"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
 #: How many characters the account numbers of a country have (the IBAN registry of SWIFT).
 _LENGTHS = {
@@ -86,5 +87,5 @@ def account(shadow: bytes, start: int) -> Iterator[Found]:
     if not length or len(places) < length:
         return
     end = start + places[length - 1] + 1
-    if re.compile(AFTER).match(shadow, end) and checks.mod97(shadow[start:end].replace(b" ", b"")):
+    if _AFTER.match(shadow, end) and checks.mod97(shadow[start:end].replace(b" ", b"")):
         yield Found(start, end, "iban", "iban")

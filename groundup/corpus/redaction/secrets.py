@@ -60,7 +60,7 @@ _PEM_HEADER = re.compile(rb"-----BEGIN (?P<label>(?:[A-Z0-9]{1,16} ){0,3}PRIVATE
 #: The body of a key whose end is missing: lines of base64, also with line ends spelled out.
 _PEM_BODY = re.compile(rb"(?:[A-Za-z0-9+/=]|\\[nr]|[\r\n](?=[A-Za-z0-9+/=]))*")
 
-_PASSWORD = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{1,15}://(?P<secret>[^\s/:@<>\"']{1,64}:[^\s/@<>\"']{1,64})\Z")
+_PASSWORD = re.compile(rb"[^\s/:@<>\"']{1,64}:[^\s/@<>\"']{1,64}")
 _PASSWORD_REACH = 160
 
 
@@ -140,7 +140,6 @@ def private_keys(shadow: bytes) -> Iterator[Found]:
 
 def password(shadow: bytes, at: int) -> Iterator[Found]:
     """User and password of an address (https://user:password@host) whose @ is at ``at``."""
-    window = max(0, at - _PASSWORD_REACH)
-    match = _PASSWORD.search(shadow[window:at])
-    if match:
-        yield Found(window + match.start("secret"), at, KIND, "password-in-address")
+    scheme = shadow.rfind(b"://", max(0, at - _PASSWORD_REACH), at)
+    if scheme >= 0 and _PASSWORD.fullmatch(shadow, scheme + 3, at):
+        yield Found(scheme + 3, at, KIND, "password-in-address")

@@ -126,6 +126,8 @@ def features(text: str, order: int, buckets: int, characters: int) -> Features:
 def train(good: Iterable[str], bad: Iterable[str], config: TrainingConfig, seed: int) -> tuple[Classifier, Report]:
     """Learn to tell ``good`` from ``bad`` texts, and measure it on those held out.
 
+    All examples are held in memory as n-grams of four bytes each.
+
     The same texts, in any order and number of copies, are held out for the same seed: a text that occurs twice is never
     on both sides. The same input and seed give the same weights to the last bit.
 
