@@ -3,11 +3,12 @@
 ``measure(…)`` is a part of ``benchmarks.corpus``; ``python -m benchmarks._corpus_minhash`` makes a quick run of it.
 
 Work: from texts to signatures of 128 permutations over runs of five words in small letters. The peers take the runs
-as strings, so each is timed with the usual shingling around it (``text.lower().split()``). Every
-measurement runs in a fresh process on one core; the sides take turns. Then signatures of all sides are made of generated documents with planted near duplicates and treated alike: pairs that agree in one of 16 bands of 8
-and at 0.8 of the places are said to be near duplicates; exact resemblance tells how many of them are. ``error`` is how
-far estimates of resemblance are from it (root of the mean square). Where a document has few more shingles than places,
-as here, RMinHash comes nearer than independent permutations do in theory; so ours is also measured with twice as many.
+as strings, so each is timed with the usual shingling around it (``text.lower().split()``). Every measurement runs in a
+fresh process on one core; the sides take turns. Then signatures of all sides are made of generated documents with
+planted near duplicates and treated alike: pairs that agree in one of 16 bands of 8 and at 0.8 of the places are said to
+be near duplicates; exact resemblance tells how many of them are. ``error`` is how far estimates of resemblance are from
+it (root of the mean square). Where a document has few more shingles than places, as here, RMinHash comes nearer than
+independent permutations do in theory; so ours is also measured with twice as many.
 """
 
 import gc
