@@ -220,25 +220,34 @@ def comment_characters(text: str, language: str) -> int:
     A comment behind code is not counted: to find it in every language would need its grammar.
     """
     mark = _LINE_COMMENTS[language]
-    closes = ""
-    characters = 0
+    closes, counted, characters = "", False, 0
     for line in text.splitlines():
         inner = line.strip()
         if closes:
-            characters += len(line)
+            characters += len(line) * counted
             closes = "" if closes in inner else closes
         elif inner.startswith(mark):
             characters += len(line)
         elif block := _opened_block(inner, mark):
-            characters += len(line)
-            closes = "" if block[1] in inner[len(block[0]) :] else block[1]
+            opens, closes, counted = block
+            characters += len(line) * counted
+            closes = "" if closes in inner[opens:] else closes
     return characters
 
 
-def _opened_block(inner: str, mark: str) -> tuple[str, str] | None:
-    """The pair of marks of the block comment that a line opens in a language with this mark of comments."""
-    pairs = {_HASH: _COMMENT_BLOCKS[4:], _SLASHES: _COMMENT_BLOCKS[:1], _DASHES: (*_COMMENT_BLOCKS[:1], ("{-", "-}"))}
-    return next((pair for pair in pairs.get(mark, ()) if inner.startswith(pair[0])), None)
+#: A string of several lines, wherever in a line it begins, unless its marks stand in a string themselves.
+_LONG_STRING = re.compile(r"""(?<!["'])(\"{3}|'{3})""")
+_STRING_PREFIX = re.compile("[rbuf]{0,2}", re.IGNORECASE)
+
+
+def _opened_block(inner: str, mark: str) -> tuple[int, str, bool] | None:
+    """Where the mark ends that opens a block in a line of a language with this mark of comments, the mark that closes
+    the block, and whether it is a comment: a string that is assigned or passed is none."""
+    if mark == _HASH:
+        found = _LONG_STRING.search(inner)
+        return found and (found.end(), found[1], bool(_STRING_PREFIX.fullmatch(inner[: found.start()])))
+    pairs = {_SLASHES: _COMMENT_BLOCKS[:1], _DASHES: (*_COMMENT_BLOCKS[:1], ("{-", "-}"))}.get(mark, ())
+    return next(((len(opens), closes, True) for opens, closes in pairs if inner.startswith(opens)), None)
 
 
 def licence_header(text: str, language: str) -> int:

@@ -99,6 +99,8 @@ def test_comments() -> None:
     [
         ("python", '# one\nx = 1  # not\n"""two\nthree"""\ny = 2', len('# one"""twothree"""')),
         ("python", '"""one"""\nx = 1', len('"""one"""')),
+        ("python", 'x = """one\ntwo\n"""\ny = 2\n# three', len("# three")),
+        ("python", "def f():\n    r'''one\n    two'''\n    return '\"\"\"'", len("    r'''one    two'''")),
         ("c", "/* one\n two */\nint x;\n// three", len("/* one two */// three")),
         ("sql", "-- one\nselect 1", len("-- one")),
         ("haskell", "{- one\ntwo -}\nx = 1", len("{- onetwo -}")),
