@@ -17,6 +17,7 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -111,6 +112,8 @@ class CorpusConfig:
             if getattr(self, name) < least:
                 raise UsageError(f"corpus.{name} is {getattr(self, name)}; it must be at least {least}")
         expand(self.steps)
+        if self.path is not None and (url := re.match(r"([a-z][a-z0-9+.]+):[/\\]", str(self.path))):
+            raise UsageError(f"corpus.path is a URL ({url[1]}:…); give URLs to corpus.inputs")
         if self.path is not None and self.inputs:
             raise UsageError("corpus.path and corpus.inputs are given; name every place in corpus.inputs")
         if not self.texts:

@@ -137,6 +137,12 @@ def test_impossible_settings_are_refused_by_name(field: str, value: object) -> N
         CorpusConfig(**{field: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("url", ["http://host/a.jsonl", "public://c4/sample", "s3://bucket/a"])
+def test_a_url_is_no_path(url: str) -> None:
+    with pytest.raises(UsageError, match=r"corpus\.path is a URL .*; give URLs to corpus\.inputs"):
+        CorpusConfig(path=Path(url))
+
+
 @pytest.mark.parametrize("line", ['{"id": "a"}', "[]", '{"id": "a", "title": "b", "source": "c", "text": 4}', "{"])
 def test_damaged_document_files_are_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "train.jsonl"

@@ -106,7 +106,7 @@ class Classifier:
         Raises:
             ArtifactError: the folder is missing or holds something else.
         """
-        about = read_json(path / _ABOUT)
+        about = read_json(path / _ABOUT) if (path / _ABOUT).is_file() else None
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ArtifactError(f"{path} holds no text classifier; make one with `groundup corpus train-classifier`")
         try:

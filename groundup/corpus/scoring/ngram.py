@@ -135,7 +135,7 @@ class NgramModel:
         Raises:
             ArtifactError: the folder is missing or holds something else.
         """
-        about = read_json(path / _ABOUT)
+        about = read_json(path / _ABOUT) if (path / _ABOUT).is_file() else None
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ArtifactError(
                 f"{path} holds no n-gram model; make one with `groundup corpus train-classifier --ngram`"
