@@ -93,14 +93,14 @@ def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[st
 
 
 def test_a_disk_that_is_really_full(tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path) -> None:
-    """A file system of 150 kB holds the corpus and the tokenizer of the tiny run, but no checkpoint."""
+    """A file system of 220 kB holds the corpus and the tokenizer of the tiny run, but no checkpoint."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if in_own_mounts('mount -t tmpfs -o size=64k tmpfs "$1"', disk).returncode:
         pytest.skip("this user may not mount a file system")
     options = shlex.join([sys.executable, "-m", "groundup.cli", "pretrain", *tiny_options])
     script = f"""
-        mount -t tmpfs -o size=150k tmpfs "$1"
+        mount -t tmpfs -o size=220k tmpfs "$1"
         mkdir "$1/run"
         cp -r "$2/corpus" "$2/tokenizer" "$1/run"
         {options} --out "$1/run" && exit 9
