@@ -191,7 +191,8 @@ class _Loop:
             except Interrupted:
                 self._end_interrupted()
             finally:
-                self.lines.close()
+                with suppress(OSError):  # every line was flushed; one that could not be has been told
+                    self.lines.close()
                 self.sinks.close()
                 self.working.release()
                 if self.state.step < self.config.steps:
@@ -452,8 +453,9 @@ class _Loop:
 
     def _log(self, record: dict[str, float]) -> None:
         record = _finite(record)
-        self.lines.write(json.dumps(record) + "\n")
-        self.lines.flush()
+        with storage_errors(self.folder / "metrics.jsonl"):
+            self.lines.write(json.dumps(record) + "\n")
+            self.lines.flush()
         self.sinks.log(int(record["step"]), record)
 
     def _event(self, event: str, why: str, step: int | None = None) -> None:
