@@ -51,8 +51,6 @@ evaluation and report, whose time depends on the text and on what the model says
 Activations are what PyTorch keeps for the backward pass on a CPU, where operations run one by one; the fused ones of
 accelerators keep less."""
 
-#: The recipe when none is named.
-
 
 @dataclass(frozen=True)
 class PlanOptions:

@@ -46,7 +46,7 @@ The proposal is a third of the rate from which on the loss falls no further. It 
 more: a long training wants a smaller rate than a short one, and what the schedule and the weight decay do is not seen.
 Compare a few rates around it with --sweep matrix-rate=… before a long training."""
 
-#: The recipe when none is named, and the folder in the run directory.
+#: The folder in the run directory.
 FOLDER = "pretrain-rates"
 #: Letters of the drawing on the terminal.
 NARROWEST, WIDEST, HEIGHT = 24, 100, 12

@@ -43,7 +43,6 @@ Where the key changes the size of the model, the law is fitted and drawn: at equ
 of a parabola, from three sizes on; its uncertainty from four on), over several amounts of operations how it grows, and
 with tokens in proportion to the parameters how the loss falls with the operations (from four sizes on)."""
 
-#: The recipe when none is named.
 #: Sections that pretraining depends on, and where a key is looked for that names none.
 SECTIONS = ("seed", "corpus.", "tokenizer.", "model.", "pretrain.")
 SHORT = ("", "model.", "pretrain.", "pretrain.optimizer.", "pretrain.schedule.")

@@ -4,12 +4,12 @@ al. 2024, "The FineWeb Datasets", section 3.6).
 A document enters; it leaves unchanged but for a measure, or dropped. Source code is not judged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.quality.analysis import END, FIRST, LAST, START, Analysis, analyse
-from groundup.corpus.quality.rules import Broken, above, below, count, judged, measured, require_between, share
+from groundup.corpus.quality.analysis import END, FIRST, LAST, START, Analysis
+from groundup.corpus.quality.rules import Broken, above, below, count, judged_prose, require_between, share
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,11 @@ class FineWeb:
         self.config = config or FineWebConfig()
 
     def __call__(self, document: Document) -> Document | Dropped:
-        if document.facts.get("kind") == "code":
-            return document
-        analysis = analyse(document.text)
-        result = judged(document, self._rules(analysis))
-        if isinstance(result, Dropped):
-            return result
+        return judged_prose(document, self._rules, self._measures)
+
+    def _measures(self, analysis: Analysis) -> Mapping[str, float]:
         of = analysis.totals
-        return measured(result, {"terminated_lines": share(of.terminated_lines, of.filled_lines)})
+        return {"terminated_lines": share(of.terminated_lines, of.filled_lines)}
 
     def _rules(self, analysis: Analysis) -> Iterator[Broken]:
         limits, lines, of = self.config, analysis.lines, analysis.totals

@@ -5,7 +5,7 @@ A document enters; it leaves unchanged but for some measures, or dropped by the 
 limits are the paper's. Source code is not judged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from groundup.corpus.document import Document, Dropped
@@ -13,15 +13,13 @@ from groundup.corpus.quality.analysis import (
     REPEATED,
     TOP,
     Analysis,
-    analyse,
     hash_of,
 )
 from groundup.corpus.quality.rules import (
     Broken,
     above,
     below,
-    judged,
-    measured,
+    judged_prose,
     require_between,
     require_order,
     share,
@@ -63,14 +61,11 @@ class GopherRepetition:
         self.config = config or GopherRepetitionConfig()
 
     def __call__(self, document: Document) -> Document | Dropped:
-        if document.facts.get("kind") == "code":
-            return document
-        analysis = analyse(document.text)
-        result = judged(document, self._rules(analysis))
-        if isinstance(result, Dropped):
-            return result
+        return judged_prose(document, self._rules, self._measures)
+
+    def _measures(self, analysis: Analysis) -> Mapping[str, float]:
         fivefold = analysis.repeated_ngrams[len(TOP)]
-        return measured(result, {"repetition.5_grams": share(fivefold, analysis.characters)})
+        return {"repetition.5_grams": share(fivefold, analysis.characters)}
 
     def _rules(self, analysis: Analysis) -> Iterator[Broken]:
         limits, size, of = self.config, analysis.characters, analysis.totals
@@ -135,14 +130,11 @@ class GopherQuality:
         self._stop_words = frozenset(map(hash_of, self.config.stop_words))
 
     def __call__(self, document: Document) -> Document | Dropped:
-        if document.facts.get("kind") == "code":
-            return document
-        analysis = analyse(document.text)
-        result = judged(document, self._rules(analysis))
-        if isinstance(result, Dropped):
-            return result
+        return judged_prose(document, self._rules, self._measures)
+
+    def _measures(self, analysis: Analysis) -> Mapping[str, float]:
         of = analysis.totals
-        return measured(result, {"words": float(of.plain), "word_length": share(of.plain_characters, of.plain)})
+        return {"words": float(of.plain), "word_length": share(of.plain_characters, of.plain)}
 
     def _rules(self, analysis: Analysis) -> Iterator[Broken]:
         limits, text, of = self.config, analysis.text, analysis.totals

@@ -1,6 +1,6 @@
 """What the steps of this package have in common: a measure beside its limit, and the checks of a configuration."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from groundup.core.errors import UsageError
 from groundup.corpus.document import Document, Dropped
+from groundup.corpus.quality.analysis import Analysis, analyse
 
 #: A rule that a document broke: its short name, and the evidence; None: it is kept.
 Broken = tuple[str, str] | None
@@ -33,6 +34,19 @@ def judged(document: Document, rules: Iterable[Broken]) -> Document | Dropped:
 def measured(document: Document, measures: Mapping[str, float], text: str | None = None) -> Document:
     """The document with more measures, and with a new text if there is one."""
     return replace(document, text=document.text if text is None else text, measures={**document.measures, **measures})
+
+
+def judged_prose(
+    document: Document,
+    rules: Callable[[Analysis], Iterable[Broken]],
+    measures: Callable[[Analysis], Mapping[str, float]],
+) -> Document | Dropped:
+    """The document with ``measures``; dropped by the first of the rules that it breaks. Source code is not judged."""
+    if document.facts.get("kind") == "code":
+        return document
+    analysis = analyse(document.text)
+    result = judged(document, rules(analysis))
+    return result if isinstance(result, Dropped) else measured(result, measures(analysis))
 
 
 def count(holds: NDArray[Any]) -> int:

@@ -209,6 +209,7 @@ def test_a_missing_package_and_an_unknown_store_are_named(monkeypatch: pytest.Mo
         (b"plain words\n", ["plain words\n"]),
         (b"<!DOCTYPE html><p>page", ["<!DOCTYPE html><p>page"]),
     ],
+    ids=["jsonl", "gzip", "words", "html"],
 )
 def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes, texts: list[str]) -> None:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path))
