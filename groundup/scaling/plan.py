@@ -7,13 +7,15 @@ machine (``--probe``), assumed for a named one (``--device``), or given.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from groundup.core.config import HELP_FLAGS, parse
 from groundup.core.device import choose_device, choose_dtype
 from groundup.core.errors import UsageError
 from groundup.core.run import environment
-from groundup.corpus.build import input_files
+from groundup.corpus.reading.files import File, list_files
+from groundup.corpus.reading.formats import FORMATS
 from groundup.model import ModelConfig
 from groundup.model.presets import preset
 from groundup.planning.activations import FLOAT
@@ -50,6 +52,9 @@ evaluation and report, whose time depends on the text and on what the model says
 
 Activations are what PyTorch keeps for the backward pass on a CPU, where operations run one by one; the fused ones of
 accelerators keep less."""
+
+#: Formats that hold text as it is.
+PLAIN = ("text", "html", "lines", "json", "csv")
 
 
 @dataclass(frozen=True)
@@ -190,9 +195,10 @@ def _disk(recipe: Recipe, vocab_size: int, training: Training, stages: Sequence[
     """Shards hold each token once, at most as many as are trained on; every stage keeps checkpoints, and one more while
     it writes it."""
     sizes = parameters(recipe.model, vocab_size)
+    files = list_files(recipe.corpus.texts) if recipe.corpus.texts else []
     tokens = training.tokens
-    if recipe.corpus.texts:
-        tokens = min(tokens, sum(path.stat().st_size for path in input_files(recipe.corpus)))
+    if files and all(map(_is_plain, files)):
+        tokens = min(tokens, sum(file.bytes for file in files))
     found = {"tokens_at_most": tokens * (2 if vocab_size <= 2**16 else 4)}
     for name, stage in zip(("pretrain", "sft", "dpo", "grpo"), stages, strict=False):
         each = checkpoint_bytes(sizes, muon=stage.optimizer.rule != "adamw", averaged=stage.average > 0)
@@ -200,6 +206,11 @@ def _disk(recipe: Recipe, vocab_size: int, training: Training, stages: Sequence[
         kept = rule.last + rule.best + (stage.steps // rule.every if rule.every else 0)
         found[f"checkpoints_{name}"] = each * (kept + 1)
     return {**found, "total": sum(found.values())}
+
+
+def _is_plain(file: File) -> bool:
+    """Whether it has no more tokens than bytes: it is neither packed nor of unknown size."""
+    return file.bytes > 0 and FORMATS.get(Path(file.path).suffix.lower()) in PLAIN
 
 
 def _probed(measured: Probe, whole_steps: float, steps: int, pretrain: PretrainConfig) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,14 @@ def test_the_disk_is_what_the_rule_keeps(call: Call) -> None:
     assert found["checkpoints_pretrain"] == 6 * checkpoint_bytes(sizes, muon=True)
     assert found["tokens_at_most"] == 2 * 20 * 4 * 256
     assert found["total"] == sum(size for part, size in found.items() if part != "total")
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.txt.gz"])
+def test_plain_text_has_no_more_tokens_than_bytes(call: Call, tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
+    place.write_bytes(b"x" * 1000)  # nothing is read
+    found = json.loads(call(run, "smoke", "--corpus.path", str(place), "--json").out)["disk_bytes"]
+    assert found["tokens_at_most"] == 2 * (1000 if name == "text.txt" else 20 * 4 * 256)
 
 
 def test_a_probe_tells_the_time_of_this_machine(call: Call) -> None:
