@@ -104,7 +104,7 @@ def parameters(config: ModelConfig, vocab_size: int) -> Parameters:
             hidden += matrix.copies * matrix.outputs * matrix.inputs * (matrix.part != "router")
     parts["attention"] += config.layers * config.heads * config.attention.sinks
     parts["attention"] += config.layers * config.kv_heads * config.key_smear
-    parts["norms"] = _norms(config)
+    parts["norms"] = config.layers * block_norms(config) + last_norm(config)
     parts["stream_scales"] = 2 * config.layers * config.residual_scalars
     parts["output_head"] = 0 if config.tied else vocab_size * config.width
     return Parameters({part: count for part, count in parts.items() if count}, sum(parts.values()) - idle, hidden)
@@ -120,7 +120,7 @@ def operations(config: ModelConfig, vocab_size: int, time: int) -> Operations:
     query_size = config.head_size + latent.rotary_size
     value_size = latent.value_size if latent.key_rank else config.head_size
     per_pair = 2 * config.heads * (query_size + value_size)
-    seen = sum(_pairs(time, config.attention.window if config.windowed(n) else time) for n in range(config.layers))
+    seen = sum(seen_pairs(time, config.attention.window if config.windowed(n) else time) for n in range(config.layers))
     return Operations(time, 2 * products * time, per_pair * config.layers * time**2, per_pair * seen)
 
 
@@ -171,21 +171,31 @@ def _feed_forward(config: ModelConfig, part: str, hidden: int, copies: int = 1, 
     yield Matrix(part, config.width, hidden, bias, copies, active)
 
 
-def _norms(config: ModelConfig) -> int:
-    """Scales and biases of all norms."""
-    stream = config.width * (2 if config.norm_bias else 1)
-    per_block = {"pre": 2, "post": 2, "output": 2, "sandwich": 4}[config.norm_place] * stream
+def block_norms(config: ModelConfig) -> int:
+    """Scales and biases of the norms of one block; ``config`` is resolved."""
+    found = {"pre": 2, "post": 2, "output": 2, "sandwich": 4}[config.norm_place] * _stream_norm(config)
     if config.latent.key_rank:
-        per_block += config.latent.key_rank + config.latent.query_rank
-    per_block += {
-        "none": 0,
-        "head": 2 * config.head_size,
-        "all": (config.heads + config.kv_heads) * config.head_size,
-    }[config.qk_norm]
-    return config.layers * per_block + (0 if config.norm_place == "post" else stream)
+        found += config.latent.key_rank + config.latent.query_rank
+    return (
+        found
+        + {
+            "none": 0,
+            "head": 2 * config.head_size,
+            "all": (config.heads + config.kv_heads) * config.head_size,
+        }[config.qk_norm]
+    )
 
 
-def _pairs(time: int, window: int) -> int:
+def last_norm(config: ModelConfig) -> int:
+    """Scales and biases of the norm after the last block; ``config`` is resolved."""
+    return 0 if config.norm_place == "post" else _stream_norm(config)
+
+
+def _stream_norm(config: ModelConfig) -> int:
+    return config.width * (2 if config.norm_bias else 1)
+
+
+def seen_pairs(time: int, window: int) -> int:
     """Pairs of a token and one that it sees: itself and those before it, ``window`` at most."""
     full = min(time, window)
     return full * (full + 1) // 2 + (time - full) * full

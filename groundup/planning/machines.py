@@ -1,7 +1,7 @@
 """Machines by name: what their makers say, and what share of it training reaches elsewhere.
 
-Enters: a name. Leaves: a :class:`Machine`. Peaks are those of dense products of bfloat16 matrices summed up in float32;
-makers like to print twice as much, for sparse ones.
+Enters: a name. Leaves: a :class:`Machine`, and how several of them are connected. Peaks are those of dense products of
+bfloat16 matrices summed up in float32; makers like to print twice as much, for sparse ones.
 """
 
 import difflib
@@ -70,3 +70,43 @@ def machine(name: str) -> Machine:
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(MACHINES)}"
         raise UsageError(f"--device is {name!r}; {hint} (--probe measures this machine)")
     return MACHINES[name]
+
+
+#: Those that multiply float8 twice as fast.
+FLOAT8 = ("h100", "h200", "b200", "l40s", "l4", "5090", "4090", "mi300x")
+
+
+@dataclass(frozen=True)
+class Interconnect:
+    """How devices of one kind reach each other; bytes per second, of one device, in one direction."""
+
+    per_node: int
+    """Devices in a node, as they are usually built."""
+    inside: float
+    """Between devices of a node."""
+    between: float
+    """Between nodes."""
+    source: str
+    """Of all three."""
+
+
+_NDR = "NDR InfiniBand or RoCE at 400 Gb/s for each device"
+_PCIE4, _PCIE5 = "PCIe 4.0 × 16", "PCIe 5.0 × 16"
+_SHARED = "one network card of 100 Gb/s for eight, an assumption"
+
+INTERCONNECTS: Mapping[str, Interconnect] = {
+    "h100": Interconnect(8, 450e9, 50e9, f"NVIDIA H100 datasheet: NVLink 4, 900 GB/s both ways; DGX H100: {_NDR}"),
+    "h200": Interconnect(8, 450e9, 50e9, f"NVIDIA H200 datasheet: NVLink 4, 900 GB/s both ways; DGX H200: {_NDR}"),
+    "b200": Interconnect(8, 900e9, 50e9, f"NVIDIA DGX B200 datasheet: NVLink 5, 1.8 TB/s both ways; {_NDR}"),
+    "a100": Interconnect(8, 300e9, 25e9, "NVIDIA DGX A100 datasheet: NVLink 3, 600 GB/s both ways; HDR, 200 Gb/s each"),
+    "a100-40": Interconnect(
+        8, 300e9, 25e9, "NVIDIA DGX A100 datasheet: NVLink 3, 600 GB/s both ways; HDR, 200 Gb/s each"
+    ),
+    "l40s": Interconnect(8, 32e9, 12.5e9, f"NVIDIA L40S datasheet: {_PCIE4}; 100 Gb/s for each, an assumption"),
+    "l4": Interconnect(8, 32e9, 1.56e9, f"NVIDIA L4 datasheet: {_PCIE4}; {_SHARED}"),
+    "5090": Interconnect(8, 64e9, 1.56e9, f"NVIDIA RTX Blackwell whitepaper: {_PCIE5}, no NVLink; {_SHARED}"),
+    "4090": Interconnect(8, 32e9, 1.56e9, f"NVIDIA Ada whitepaper: {_PCIE4}, no NVLink; {_SHARED}"),
+    "3090": Interconnect(8, 32e9, 1.56e9, f"NVIDIA GA102 whitepaper: {_PCIE4}, NVLink not counted; {_SHARED}"),
+    "mi300x": Interconnect(8, 448e9, 50e9, f"AMD MI300X datasheet: seven links, 896 GB/s both ways in all; {_NDR}"),
+    "m3-max": Interconnect(1, 1.25e9, 1.25e9, "Ethernet at 10 Gb/s, an assumption"),
+}

@@ -115,8 +115,9 @@ def checkpoint_bytes(sizes: Parameters, *, muon: bool, averaged: bool = False) -
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The figures as text, a line each."""
-    context, batch = found["model"]["context"], found["micro_batch"]
-    at_a_time = f"{batch['rows']} × {context:,} tokens at a time"
+    context, at_a_time = found["model"]["context"], ""
+    if batch := found.get("micro_batch"):
+        at_a_time = f", {batch['rows']} × {context:,} tokens at a time, in {batch['precision']}"
     titles = {
         "model": "model",
         "parameters": "parameters",
@@ -124,10 +125,13 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         "training": "pretraining",
         "sft": "supervised fine-tuning",
         "together": "both together",
-        "training_bytes": f"memory of training, {at_a_time}, in {batch['precision']}",
+        "training_bytes": f"memory of training{at_a_time}",
+        "device_bytes": "memory of the device that needs most",
         "disk_bytes": "disk",
         "generation_bytes": "memory of generating",
         "machine": "machine",
+        "cluster": "devices",
+        "received_bytes": "what a device of the first stage receives in a step",
     }
     lines = []
     for section, title in titles.items():
@@ -181,14 +185,14 @@ def _shown(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         if name.startswith("seconds"):
             yield name.replace("seconds", "time", 1), duration(value)
         elif section.endswith("bytes") or name.endswith("bytes"):
-            yield name.removesuffix("_bytes"), _scaled(value, "B")
-        elif name == "bandwidth":
-            yield name, _scaled(value, "B/s")
+            yield name.removesuffix("_bytes"), scaled(value, "B")
+        elif name in ("bandwidth", "inside", "between"):
+            yield name, scaled(value, "B/s")
         elif name in ("peak", "speed"):
-            yield name, _scaled(value, "FLOP/s")
+            yield name, scaled(value, "FLOP/s")
         elif section == "operations_per_token" or name == "operations":
-            yield name, _scaled(value, "FLOP")
-        elif name == "utilisation":
+            yield name, scaled(value, "FLOP")
+        elif name in ("utilisation", "efficiency", "attention_efficiency"):
             yield name, f"{100 * value:.1f} %"
         elif name == "price":
             yield name, f"{value:,.2f}"
@@ -198,7 +202,7 @@ def _shown(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]
             yield name, f"{value:,}"
 
 
-def _scaled(value: float, unit: str) -> str:
+def scaled(value: float, unit: str) -> str:
     """``1234567`` bytes → ``1.23 MB``."""
     for prefix in ("", "k", "M", "G", "T", "P", "E"):
         if value < 999.5:

@@ -1,10 +1,12 @@
 """``groundup plan``: a recipe enters; what it takes leaves on stdout, before its first step.
 
 Parameters, operations, memory and disk are computed from the shape. Time and price need a speed: measured on this
-machine (``--probe``), assumed for a named one (``--device``), or given.
+machine (``--probe``), assumed for a named one (``--device``), or given. With ``--devices`` every sensible way to divide
+the training over many is predicted and ranked (:mod:`groundup.planning.search`).
 """
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,19 @@ from groundup.model import ModelConfig
 from groundup.model.presets import preset
 from groundup.planning.activations import FLOAT
 from groundup.planning.count import operations, parameters
-from groundup.planning.machines import MACHINES, machine
+from groundup.planning.machines import FLOAT8, INTERCONNECTS, MACHINES, machine
+from groundup.planning.parallel import (
+    ASSUMED_ATTENTION,
+    ASSUMED_EFFICIENCY,
+    ATTENTION,
+    EFFICIENCY,
+    Assumptions,
+    Cluster,
+    Job,
+    Simulator,
+)
 from groundup.planning.plan import Training, checkpoint_bytes, figures, presets, presets_table, rows_that_fit, table
+from groundup.planning.search import Prediction, Ranking, as_json, explained, rank, ranked_table, step_lines
 from groundup.posttraining.sft import SFTConfig
 from groundup.pretraining.build import PretrainConfig
 from groundup.pretraining.probe import Probe, probe
@@ -32,6 +45,7 @@ from groundup.training import TrainingConfig
 
 HELP = f"""\
 groundup plan [RECIPE] [--probe | --device NAME | --flops-per-second N] [--price N] [--tokens N] [--key value …]
+groundup plan [RECIPE] --devices N --device NAME [--nodes N] [--batch N] [--key value …]
 
 What a recipe takes before its first step: parameters, floating-point operations, memory, disk, and, where a speed is
 known, seconds and money for pretraining and supervised fine-tuning. Not included: corpus, tokenizer, DPO, GRPO,
@@ -50,11 +64,30 @@ evaluation and report, whose time depends on the text and on what the model says
   --json                 the figures for programs: memory in bytes, time in seconds
   --key value            any key of a recipe; `groundup run --help` explains them
 
+Many devices: every sensible mesh (replicas, FSDP, tensor, pipeline, context, expert) and its memory, step time,
+waiting, bubble, MFU, the fastest first. Schedule, rows of a micro-batch, recomputation and ZeRO-2 or 3 are chosen.
+  --devices N            how many, all of the kind --device names
+  --nodes N              in so many nodes (default: nodes as they are usually built)
+  --batch N              sequences of a step, over all devices (default: the recipe's rows · accumulation; of a
+                         published shape 4 million tokens)
+  --bandwidth N          GB/s of each device to other nodes, in one direction (default: the maker's)
+  --node-bandwidth N     GB/s of each device to others in its node, in one direction (default: the maker's)
+  --efficiency N         share of the peak that large matrix products reach
+  --plans N              how many plans to show (default 10)
+  --price N              is here the price of an hour of one device
+
 Activations are what PyTorch keeps for the backward pass on a CPU, where operations run one by one; the fused ones of
 accelerators keep less."""
 
+#: Tokens of a step of a published shape: the first batch of Llama 3 405B (Grattafiori et al. 2024, 3.4.1).
+BATCH_TOKENS = 2**22
 #: Formats that hold text as it is.
 PLAIN = ("text", "html", "lines", "json", "csv")
+
+
+NO_TOKENS = "a published shape has no training of its own; say on how many --tokens"
+#: Options that say something of many devices only.
+OF_DEVICES = ("nodes", "batch", "bandwidth", "node_bandwidth", "efficiency")
 
 
 @dataclass(frozen=True)
@@ -75,15 +108,30 @@ class PlanOptions:
     """Speed at which the machine executes; 0: not known."""
     price: float = 0.0
     """Price of an hour; 0: not told."""
+    devices: int = 0
+    """Predict plans for so many; 0: one device, as it is."""
+    nodes: int = 0
+    """They are in so many nodes; 0: as usually built."""
+    batch: int = 0
+    """Sequences of a step over all of them; 0: the recipe's."""
+    bandwidth: float = 0.0
+    """GB/s of each device to other nodes; 0: the maker's."""
+    node_bandwidth: float = 0.0
+    """GB/s of each device to others in its node; 0: the maker's."""
+    efficiency: float = 0.0
+    """Share of the peak that large products reach; 0: as published or assumed."""
+    plans: int = 10
+    """How many to show."""
     presets: bool = False
     """List the published shapes."""
     json: bool = False
     """For programs."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "flops_per_second", "price"):
+        for name in ("tokens", "flops_per_second", "price", "devices", *OF_DEVICES):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name):g}; it cannot be negative")
+        self._check_devices()
         if not self.probe_seconds > 0:
             raise UsageError(f"probe-seconds is {self.probe_seconds:g}; it must be above 0")
         if not 0 <= self.mfu <= 1:
@@ -94,6 +142,23 @@ class PlanOptions:
             raise UsageError("--probe, --device and --flops-per-second each tell a speed; give one of them")
         if self.price and not (self.probe or self.device or self.flops_per_second):
             raise UsageError("--price needs a speed: --probe, --device NAME or --flops-per-second N")
+
+    def _check_devices(self) -> None:
+        if not self.devices:
+            for name in OF_DEVICES:
+                if getattr(self, name):
+                    raise UsageError(f"--{name.replace('_', '-')} is for many devices; say how many with --devices")
+            return
+        if not self.device:
+            raise UsageError(f"--devices needs the kind: --device {', '.join(INTERCONNECTS)}")
+        if self.mfu:
+            raise UsageError("with --devices the MFU is predicted; --efficiency sets what matrix products reach")
+        if self.nodes and self.devices % self.nodes:
+            raise UsageError(f"{self.devices} devices cannot be divided over {self.nodes} nodes")
+        if self.efficiency > 1:
+            raise UsageError(f"efficiency is {self.efficiency:g}; it is a share: above 0 and at most 1")
+        if self.plans < 1:
+            raise UsageError(f"plans is {self.plans}; it must be at least 1")
 
 
 def run(words: list[str]) -> int:
@@ -112,6 +177,10 @@ def run(words: list[str]) -> int:
             raise UsageError(f"unexpected {asked.name or (asked.options or (asked.preset,))[0]!r} beside --presets")
         print(json.dumps(presets()) if options.json else presets_table(presets()))
         return 0
+    if options.devices:
+        divided = plan_devices(asked, options)
+        print(json.dumps(divided.figures()) if options.json else divided.text())
+        return 0
     planned = plan(asked, options)
     print(json.dumps(planned) if options.json else table(planned))
     return 0
@@ -123,32 +192,18 @@ def plan(asked: Asked, options: PlanOptions) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: the recipe cannot be planned as it is.
     """
-    alone = preset(asked.preset) if asked.name is None and asked.preset else None
-    base = (
-        Recipe(tokenizer=TokenizerConfig(alone.vocab_size), pretrain=PretrainConfig(rows=1)) if alone else asked.base()
-    )
-    recipe = asked.over(base, "groundup plan")
-    vocab_size, config, pretrain = recipe.tokenizer.vocab_size, recipe.model, recipe.pretrain
-    if vocab_size == "auto":
-        raise UsageError(
-            "tokenizer.vocab-size is auto, which depends on the corpus; give --tokenizer.vocab-size a number"
-        )
+    recipe, vocab_size, alone = _recipe(asked)
+    config, pretrain = recipe.model, recipe.pretrain
     per_step = pretrain.accumulation * pretrain.rows * config.context
     own_tokens = tokens_of(pretrain, config.context)
-    training = Training(
-        pretrain.rows,
-        int(options.tokens) or (0 if alone else own_tokens),
-        pretrain.optimizer.rule != "adamw",
-        _element(pretrain, options),
-        pretrain.average > 0,
-    )
+    training = _training(pretrain, options, 0 if alone else own_tokens)
     found = figures(config, vocab_size, training)
     tuned = [] if alone else [recipe.sft, recipe.dpo, recipe.grpo]
     found["disk_bytes"] = _disk(recipe, vocab_size, training, [pretrain, *tuned])
     if not (options.probe or options.device or options.flops_per_second):
         return found
     if not training.tokens:
-        raise UsageError("a published shape has no training of its own; say on how many --tokens")
+        raise UsageError(NO_TOKENS)
     found["training"]["steps"] = -(-training.tokens * pretrain.steps // own_tokens)
     per_token = operations(config, vocab_size, config.context).training / config.context
     sft_tokens = 0 if alone else tokens_of(recipe.sft, config.context)
@@ -169,6 +224,139 @@ def plan(asked: Asked, options: PlanOptions) -> dict[str, dict[str, Any]]:
             if "seconds" in section:
                 section["price"] = section["seconds"] / 3600 * options.price
     return found
+
+
+def _recipe(asked: Asked) -> tuple[Recipe, int, bool]:
+    """What is planned, the size of its vocabulary, and whether it is a published shape without a recipe."""
+    alone = preset(asked.preset) if asked.name is None and asked.preset else None
+    base = (
+        Recipe(tokenizer=TokenizerConfig(alone.vocab_size), pretrain=PretrainConfig(rows=1)) if alone else asked.base()
+    )
+    recipe = asked.over(base, "groundup plan")
+    if recipe.tokenizer.vocab_size == "auto":
+        raise UsageError(
+            "tokenizer.vocab-size is auto, which depends on the corpus; give --tokenizer.vocab-size a number"
+        )
+    return recipe, recipe.tokenizer.vocab_size, alone is not None
+
+
+def _training(pretrain: PretrainConfig, options: PlanOptions, own_tokens: int) -> Training:
+    return Training(
+        pretrain.rows,
+        int(options.tokens) or own_tokens,
+        pretrain.optimizer.rule != "adamw",
+        _element(pretrain, options),
+        pretrain.average > 0,
+    )
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A training divided over many devices, in every sensible way."""
+
+    found: dict[str, dict[str, Any]]
+    """What all plans have in common, in sections."""
+    simulator: Simulator
+    ranking: Ranking
+    steps: int
+    price: float
+    """Of an hour of one device; 0: not told."""
+    most: int
+    """Plans that are shown."""
+
+    def figures(self) -> dict[str, Any]:
+        """For programs; plans that do not fit follow where none fits."""
+        shown = self.ranking.fitting or self.ranking.too_large
+        return {
+            **self.found,
+            "plans": [
+                {**as_json(each, self.simulator), **self._whole(each), "fits": bool(self.ranking.fitting)}
+                for each in shown[: self.most]
+            ],
+            "meshes_that_fit": len(self.ranking.fitting),
+            "meshes_that_do_not_fit": len(self.ranking.too_large),
+            "explanation": explained(self.ranking, self.simulator),
+        }
+
+    def text(self) -> str:
+        """For people, in lines of 80 letters at most."""
+        words = explained(self.ranking, self.simulator).replace(" %", "\N{NO-BREAK SPACE}%")
+        said = textwrap.fill(words, 80, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
+        if not self.ranking.fitting:
+            return f"{table(self.found)}\n\n{said}"
+        first = self.ranking.fitting[0]
+        best = {key: value for key, value in as_json(first, self.simulator).items() if key.endswith("_bytes")}
+        training = {**self.found["training"], **self._whole(first)}
+        sections = table({**self.found, **best, "training": training})
+        step = "\n".join(["a step of the first plan", *step_lines(first.step)])
+        return f"{sections}\n\n{step}\n\n{ranked_table(self.ranking, self.most)}\n\n{said}"
+
+    def _whole(self, each: Prediction) -> dict[str, float]:
+        """Of all steps."""
+        seconds = self.steps * each.step.total
+        if not self.price:
+            return {"seconds": seconds}
+        return {"seconds": seconds, "price": seconds / 3600 * self.price * each.plan.mesh.devices}
+
+
+def plan_devices(asked: Asked, options: PlanOptions) -> Divided:
+    """Predict and rank the plans of pretraining.
+
+    Raises:
+        UsageError: the recipe cannot be planned as it is, or cannot be divided over the devices.
+    """
+    recipe, vocab_size, alone = _recipe(asked)
+    config, pretrain = recipe.model, recipe.pretrain
+    training = _training(pretrain, options, 0 if alone else tokens_of(pretrain, config.context))
+    if not training.tokens:
+        raise UsageError(NO_TOKENS)
+    own = pretrain.rows * pretrain.accumulation
+    batch = options.batch or (own if own > 1 or not alone else max(options.devices, BATCH_TOKENS // config.context))
+    cluster = _cluster(pretrain, options)
+    simulator = Simulator(Job(config, vocab_size, training), cluster)
+    ranking = rank(simulator, batch)
+    steps = -(-training.tokens // (batch * config.context))
+    known, assumed = cluster.machine, cluster.assumptions
+    common = figures(config, vocab_size, training)
+    found = {section: common[section] for section in ("model", "parameters", "operations_per_token", "training")}
+    found["training"] |= {"sequences_of_a_step": batch, "steps": steps}
+    found["cluster"] = {
+        "name": known.title,
+        "devices": cluster.devices,
+        "in_each_node": cluster.per_node,
+        "peak": known.peak,
+        "efficiency": assumed.efficiency,
+        "attention_efficiency": assumed.attention,
+        "memory_bytes": known.memory,
+        "bandwidth": known.bandwidth,
+        "inside": cluster.inside,
+        "between": cluster.between,
+        "source": known.source,
+        "source_of_links": INTERCONNECTS[options.device].source,
+    }
+    return Divided(found, simulator, ranking, steps, options.price, options.plans)
+
+
+def _cluster(pretrain: PretrainConfig, options: PlanOptions) -> Cluster:
+    """The devices as the options say, otherwise as their makers do."""
+    known, links = machine(options.device), INTERCONNECTS[options.device]
+    float8 = pretrain.precision == "float8"
+    if float8 and options.device not in FLOAT8:
+        raise UsageError(f"{known.title} has no float8; leave pretrain.precision auto")
+    assumed = Assumptions(
+        options.efficiency or EFFICIENCY.get(options.device, ASSUMED_EFFICIENCY),
+        ATTENTION.get(options.device, ASSUMED_ATTENTION),
+        products=2.0 if float8 else 1.0,
+    )
+    per_node = options.devices // options.nodes if options.nodes else min(links.per_node, options.devices)
+    return Cluster(
+        known,
+        options.devices,
+        per_node,
+        1e9 * options.node_bandwidth or links.inside,
+        1e9 * options.bandwidth or links.between,
+        assumed,
+    )
 
 
 def tokens_of(stage: PretrainConfig | SFTConfig, context: int) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,6 +30,9 @@ class Saved:
 def kept_bytes(config: ModelConfig, batch: MicroBatch) -> int:
     """Memory of all tensors that are saved when the loss is there, but for parameters, buffers and the batch."""
     model = Transformer(config, VOCABULARY).train()
+    if not batch.copied:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
     ids = torch.zeros(2, batch.rows, batch.time, dtype=torch.long)
     given_before = {part.untyped_storage().data_ptr() for part in (*model.parameters(), *model.buffers(), ids)}
     alive: weakref.WeakSet[Saved] = weakref.WeakSet()
@@ -38,7 +42,7 @@ def kept_bytes(config: ModelConfig, batch: MicroBatch) -> int:
         alive.add(saved)
         return saved
 
-    dtype = torch.float32 if batch.element == 4 else torch.bfloat16
+    dtype = torch.bfloat16 if batch.element == 2 and batch.copied else torch.float32
     with (
         torch.autograd.graph.saved_tensors_hooks(save, lambda saved: saved.tensor),
         autocast(torch.device("cpu"), dtype),
@@ -71,6 +75,20 @@ def test_of_every_preset(name: str) -> None:
 def test_under_autocast(name: str) -> None:
     batch = MicroBatch(2, 12, element=2)
     assert computed(small(name), batch) == kept_bytes(small(name), batch)
+
+
+@pytest.mark.parametrize("name", {preset(name).family: name for name in names()}.values())
+def test_of_weights_in_bfloat16(name: str) -> None:
+    """As fully sharded data parallelism gathers them."""
+    batch = MicroBatch(2, 12, element=2, copied=False)
+    assert computed(small(name), batch) == kept_bytes(small(name), batch)
+
+
+def test_accelerators_keep_less() -> None:
+    batch = MicroBatch(2, 12, element=2, copied=False)
+    for name in ("llama-3-8b", "deepseek-v3", "gpt2"):
+        fused = computed(small(name), replace(batch, fused=True))
+        assert fused < computed(small(name), batch)
 
 
 @settings(max_examples=15)

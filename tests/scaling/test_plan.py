@@ -132,6 +132,69 @@ def test_a_probe_tells_the_time_of_this_machine(call: Call) -> None:
     assert math.isclose(found["machine"]["speed"] * rate, 1, rel_tol=1e-6)
 
 
+DEVICES = ("--model.preset=llama-3-8b", "--tokens=1e11", "--device=h100", "--batch=128", "--devices=16")
+
+
+def test_many_devices_are_planned(call: Call) -> None:
+    outcome = call(run, *DEVICES, "--price=2", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert found["cluster"]["in_each_node"] == 8
+    assert found["training"]["steps"] == math.ceil(1e11 / (128 * 8192))
+    assert len(found["plans"]) == 10 < found["meshes_that_fit"]
+    times = [each["step_seconds"]["total"] for each in found["plans"]]
+    assert times == sorted(times)
+    for each in found["plans"]:
+        assert each["fits"]
+        assert math.prod(each["mesh"].values()) == 16
+        assert each["device_bytes"]["total"] <= MACHINES["h100"].memory
+        assert each["seconds"] == pytest.approx(found["training"]["steps"] * each["step_seconds"]["total"])
+        assert each["price"] == pytest.approx(each["seconds"] / 3600 * 2 * 16)
+        assert 0 < each["utilisation"] < 0.5
+    shown = call(run, *DEVICES, "--price=2", "--plans=3")
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert found["explanation"] in " ".join(shown.out.split())
+    assert "memory of the device that needs most" in shown.out
+    assert "4th" not in shown.out
+    assert len([line for line in shown.out.splitlines() if "micro-batch" in line]) == 4  # three, and the explanation
+
+
+def test_options_change_the_cluster(call: Call) -> None:
+    def best(*words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(call(run, *DEVICES, "--json", *words).out)
+        return found
+
+    usual, slow = best(), best("--bandwidth=0.5", "--node-bandwidth=20", "--nodes=4", "--efficiency=0.6")
+    assert slow["cluster"]["between"] == 0.5e9
+    assert slow["cluster"]["inside"] == 20e9
+    assert slow["cluster"]["in_each_node"] == 4
+    first, second = usual["plans"][0], slow["plans"][0]
+    assert second["step_seconds"]["compute"] < first["step_seconds"]["compute"]
+    assert second["communication"] > first["communication"]
+    float8 = best("--pretrain.precision=float8")
+    assert float8["plans"][0]["step_seconds"]["compute"] < first["step_seconds"]["compute"]
+
+
+def test_the_batch_is_the_recipe_s(call: Call) -> None:
+    words = ("smoke", "--devices=4", "--device=h100", "--json")
+    found = json.loads(call(run, *words).out)
+    assert found["training"]["sequences_of_a_step"] == 4
+    assert found["training"]["steps"] == 20
+    assert found["training"]["tokens"] == 20 * 4 * 256
+    larger = json.loads(call(run, *words, "--pretrain.accumulation=2", "--batch=32").out)
+    assert larger["training"]["sequences_of_a_step"] == 32
+
+
+def test_plans_that_do_not_fit_are_told(call: Call) -> None:
+    words = ("--model.preset=llama-3-70b", "--tokens=1e9", "--devices=8", "--device=4090")
+    found = json.loads(call(run, *words, "--json").out)
+    assert found["meshes_that_fit"] == 0
+    assert not any(each["fits"] for each in found["plans"])
+    shown = call(run, *words)
+    assert shown.code == 0
+    assert "No plan fits: " in shown.out
+
+
 def test_a_recipe_keeps_its_vocabulary_under_a_preset(call: Call) -> None:
     found = json.loads(call(run, "smoke", "--model.preset", "smollm2-135m", "--json").out)
     assert found["model"]["vocabulary"] == 512
@@ -151,7 +214,16 @@ def test_the_list_of_presets(call: Call) -> None:
 def test_the_plan_explains_itself(call: Call) -> None:
     outcome = call(run, "--help")
     assert outcome.code == 0
-    for option in ("--model.preset", "--presets", "--tokens", "--flops-per-second", "--probe", "--device", "--json"):
+    for option in (
+        "--model.preset",
+        "--presets",
+        "--tokens",
+        "--flops-per-second",
+        "--probe",
+        "--device",
+        "--json",
+        "--devices",
+    ):
         assert option in outcome.out
 
 
@@ -179,6 +251,19 @@ def test_the_plan_explains_itself(call: Call) -> None:
         ("smoke --price 3", "--price needs a speed"),
         ("smoke --probe --probe-seconds 0", "probe-seconds is 0"),
         ("--model.preset gpt2 --device h100", "say on how many --tokens"),
+        ("--model.preset gpt2 --device h100 --devices 8", "say on how many --tokens"),
+        ("smoke --devices 8", "--devices needs the kind: --device h100"),
+        ("smoke --devices 8 --probe", "--devices needs the kind"),
+        ("smoke --devices=-8 --device h100", "devices is -8; it cannot be negative"),
+        ("smoke --devices 8 --device h10", "did you mean h100?"),
+        ("smoke --devices 8 --device h100", "steps of 4 sequences cannot be divided over 8 devices in any way"),
+        ("smoke --devices 8 --device h100 --nodes 3", "8 devices cannot be divided over 3 nodes"),
+        ("smoke --devices 8 --device h100 --mfu 0.4", "--efficiency sets what matrix products reach"),
+        ("smoke --devices 8 --device h100 --efficiency 1.5", "efficiency is 1.5"),
+        ("smoke --devices 8 --device h100 --plans 0", "plans is 0"),
+        ("smoke --device h100 --bandwidth 50", "--bandwidth is for many devices"),
+        ("smoke --nodes 2", "--nodes is for many devices"),
+        ("smoke --devices 8 --device a100 --pretrain.precision float8", "has no float8"),
     ],
 )
 def test_wrong_use_is_told_in_a_line(words: str, complaint: str, call: Call) -> None:

@@ -1,0 +1,191 @@
+"""How many devices share a training: along which dimensions, and whether a model can be divided so.
+
+Enters: a model's shape and the sizes of the dimensions. Leaves: a :class:`Mesh`, checked, which layers each pipeline
+stage has, and the shape of what one device computes. The arithmetic of plans (:mod:`groundup.planning.parallel`) and
+the training itself ask here, so that what is planned is what can run.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from groundup.core.errors import UsageError
+from groundup.model.config import ModelConfig
+
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble"]
+
+#: The dimensions, neighbours first: devices of one tensor group are next to each other, stages furthest apart.
+DIMENSIONS = ("tensor", "context", "expert", "shard", "data", "pipeline")
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The devices as a grid; the product of its dimensions is their number."""
+
+    data: int = 1
+    """Replicas of the model, which add up their gradients (DDP)."""
+    shard: int = 1
+    """Devices that share weights, gradients and optimizer state (FSDP, ZeRO: Rajbhandari et al. 2020)."""
+    tensor: int = 1
+    """Devices that share every matrix product (Shoeybi et al. 2019)."""
+    pipeline: int = 1
+    """Devices that share the layers (Huang et al. 2019)."""
+    context: int = 1
+    """Devices that share every sequence (ring attention, Liu et al. 2023); they shard the weights, too."""
+    expert: int = 1
+    """Devices that share the experts (Lepikhin et al. 2021); all else treats them as further data-parallel ones."""
+    sequence: bool = True
+    """Tensor groups also share the norms and the stream between products, and the loss (Korthikanti et al. 2022)."""
+    schedule: Schedule = "1f1b"
+    """Order of the pipeline's work: gpipe, 1f1b and interleaved (Narayanan et al. 2021), zero-bubble (ZB-H1, Qi et al.
+    2023)."""
+    chunks: int = 1
+    """Stages on each pipeline rank; interleaved has two or more."""
+    micro_batches: int = 1
+    """Parts that each data-parallel rank splits its share of a step's batch into."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type is int and value < 1:
+                raise UsageError(f"mesh: {item.name.replace('_', '-')} is {value}; it must be at least 1")
+        if self.schedule == "interleaved" and self.chunks < 2:
+            raise UsageError("mesh: the interleaved schedule needs 2 or more chunks; set chunks, or take 1f1b")
+        if self.schedule != "interleaved" and self.chunks > 1:
+            raise UsageError(f"mesh: {self.chunks} chunks are for the interleaved schedule, this is {self.schedule}")
+        if self.schedule == "interleaved" and self.micro_batches % self.pipeline:
+            raise UsageError(
+                f"mesh: the interleaved schedule needs micro-batches in multiples of the {self.pipeline} pipeline "
+                f"stages, not {self.micro_batches}"
+            )
+
+    @property
+    def devices(self) -> int:
+        """All of them."""
+        return self.data * self.sharded * self.tensor * self.pipeline
+
+    @property
+    def sharded(self) -> int:
+        """Devices over which a weight that is no expert's is sharded."""
+        return self.shard * self.context * self.expert
+
+    @property
+    def batch_ranks(self) -> int:
+        """Groups of devices that get sequences of their own."""
+        return self.data * self.shard * self.expert
+
+    @property
+    def stages(self) -> int:
+        """Parts that the layers are split into."""
+        return self.pipeline * self.chunks
+
+    def stride(self, dimension: str) -> int:
+        """How far apart neighbours along ``dimension`` are, in devices."""
+        stride = 1
+        for name in DIMENSIONS[: DIMENSIONS.index(dimension)]:
+            stride *= getattr(self, name)
+        return stride
+
+    def __str__(self) -> str:
+        """Its dimensions that are more than 1: ``shard 8 × tensor 4``."""
+        sizes = [f"{name} {getattr(self, name)}" for name in reversed(DIMENSIONS) if getattr(self, name) > 1]
+        return " × ".join(sizes) or "one device"
+
+    def check(self, config: ModelConfig, devices: int | None = None, per_node: int | None = None) -> None:
+        """Refuse what cannot be: for this model, on so many devices, in nodes of so many.
+
+        Raises:
+            UsageError: the first thing that is wrong, in one line.
+        """
+        config = config.resolved()
+        if devices is not None and self.devices != devices:
+            raise UsageError(f"the mesh has {self.devices} devices ({self}), but there are {devices}")
+        if per_node is not None and self.tensor > per_node:
+            raise UsageError(f"a tensor dimension of {self.tensor} does not fit a node of {per_node} devices")
+        self._check_tensor(config)
+        if self.stages > config.layers:
+            raise UsageError(
+                f"{self.stages} pipeline stages need as many layers, but the model has {config.layers}; "
+                "choose a smaller pipeline dimension"
+            )
+        if self.expert > 1 and not config.experts.count:
+            raise UsageError(f"an expert dimension of {self.expert}, but the model has no experts")
+        if self.expert > 1 and config.experts.count % self.expert:
+            raise UsageError(f"{config.experts.count} experts cannot be divided over {self.expert} devices")
+        if self.context > 1 and config.context % (2 * self.context):
+            raise UsageError(
+                f"a context of {config.context} tokens cannot be divided over {self.context} devices; "
+                f"it must be a multiple of {2 * self.context}"
+            )
+
+    def _check_tensor(self, config: ModelConfig) -> None:
+        if self.tensor == 1:
+            return
+        divided = {"heads": config.heads, "feed-forward units (model.hidden)": config.hidden}
+        if not config.latent.key_rank:
+            divided["key/value heads"] = config.kv_heads
+        if config.experts.count:
+            divided["units of an expert (model.experts.hidden)"] = config.experts.hidden
+        if self.sequence:
+            divided["tokens of a sequence on a device"] = config.context // self.context
+        for name, count in divided.items():
+            if count % self.tensor:
+                raise UsageError(
+                    f"{count} {name} cannot be divided over a tensor dimension of {self.tensor}; "
+                    f"choose one that divides {count}"
+                )
+
+    def layers_of(self, rank: int, layers: int) -> list[range]:
+        """The layers of each chunk on a pipeline rank.
+
+        Sizes differ by one at most. The larger stages are in the middle: the first has the embedding, too, the last the
+        output head.
+        """
+        size, more = divmod(layers, self.stages)
+        first = (self.stages - more) // 2
+        starts = [number * size + min(max(number - first, 0), more) for number in range(self.stages + 1)]
+        return [range(starts[n], starts[n + 1]) for n in range(rank, self.stages, self.pipeline)]
+
+    def local(self, config: ModelConfig) -> ModelConfig:
+        """The shape of what one device of a tensor group computes; ``config`` is resolved and was checked.
+
+        Experts are as wide as a device's part, but all there: ``expert`` divides their number.
+        """
+        if self.tensor == 1:
+            return config
+        experts = config.experts
+        return replace(
+            config,
+            heads=config.heads // self.tensor,
+            kv_heads=max(1, config.kv_heads // self.tensor),
+            hidden=config.hidden // self.tensor,
+            experts=replace(experts, hidden=experts.hidden // self.tensor) if experts.count else experts,
+        )
+
+    def bubble(self, forward: float, inputs: float, weights: float) -> float:
+        """Seconds that each device of a pipeline waits in a step.
+
+        ``forward``, ``inputs`` and ``weights`` are the seconds of one micro-batch on one device: its forward pass, and
+        the gradients of what enters its layers and of their weights. GPipe and 1F1B wait (p - 1)(F + B + W) (Huang et
+        al. 2019; Narayanan et al. 2021, 2.2), interleaved a v-th of it, v the chunks (there), ZB-H1 (p - 1)(F + B - W)
+        (Qi et al. 2023, table 1); with fewer than p micro-batches ZB-H1 is taken for 1F1B, as its formula needs
+        more.
+        """
+        waits = self.pipeline - 1
+        if self.schedule == "zero-bubble" and self.micro_batches >= self.pipeline:
+            return waits * max(0.0, forward + inputs - weights)
+        return waits * (forward + inputs + weights) / self.chunks
+
+    def in_flight(self, rank: int) -> int:
+        """Most chunks of micro-batches whose activations a pipeline rank holds at once.
+
+        GPipe holds all, 1F1B p - rank, interleaved (v - 1)p + 2(p - rank - 1) + 1 of v chunks each (Narayanan et al.
+        2021; Korthikanti et al. 2022, 4.2.3), ZB-H1 p on every rank (Qi et al. 2023, table 1).
+        """
+        stages = self.pipeline
+        most = {
+            "gpipe": self.micro_batches,
+            "1f1b": stages - rank,
+            "interleaved": (self.chunks - 1) * stages + 2 * (stages - rank - 1) + 1,
+            "zero-bubble": stages,
+        }[self.schedule]
+        return min(most, self.micro_batches * self.chunks)
