@@ -35,8 +35,6 @@ class PublicCorpus:
     """What it holds, in a line."""
     listed: str = ""
     """``files`` is a list of paths, one a line; each is below this address."""
-    needs: tuple[str, ...] = ()
-    """Packages besides ``groundup[data]``."""
     note: str = ""
     """What has to be done first."""
 
@@ -45,8 +43,6 @@ class PublicCorpus:
         """What brings a sample through the whole pipeline."""
         return f"groundup run --corpus.inputs {SCHEME}{self.name}/{SAMPLE}"
 
-
-_HUB = ("huggingface_hub",)
 
 PUBLIC: Mapping[str, PublicCorpus] = {
     corpus.name: corpus
@@ -60,7 +56,6 @@ PUBLIC: Mapping[str, PublicCorpus] = {
             sample="hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT/000_00000.parquet",
             gigabytes=3_800,
             contents="educational web pages chosen by a classifier, English, 1.3 trillion tokens",
-            needs=_HUB,
         ),
         PublicCorpus(
             name="c4",
@@ -71,7 +66,6 @@ PUBLIC: Mapping[str, PublicCorpus] = {
             sample="hf://datasets/allenai/c4/en/c4-train.00000-of-01024.json.gz",
             gigabytes=327,
             contents="the Colossal Clean Crawled Corpus, English web pages of April 2019, 365 million documents",
-            needs=_HUB,
         ),
         PublicCorpus(
             name="wikipedia",
@@ -92,9 +86,9 @@ PUBLIC: Mapping[str, PublicCorpus] = {
             sample="hf://datasets/bigcode/the-stack-v2-dedup/data/Zig/*.parquet",
             gigabytes=32_100,
             contents="source code in 600 languages, near duplicates removed; files of Software Heritage",
-            needs=(*_HUB, "s3fs"),
             note="accept its terms on its home page and log in with 'hf auth login'; the tables name the files, whose "
-            "contents come one by one from s3://softwareheritage (AWS credentials, or FSSPEC_S3_ANON=true; in bulk, by "
+            "contents come one by one from s3://softwareheritage (pip install s3fs; AWS credentials, or "
+            "FSSPEC_S3_ANON=true; in bulk, by "
             "agreement with them)",
         ),
         PublicCorpus(
@@ -106,7 +100,6 @@ PUBLIC: Mapping[str, PublicCorpus] = {
             sample="hf://datasets/roneneldan/TinyStories/data/validation-*.parquet",
             gigabytes=1,
             contents="short stories in a child's words, made by GPT-3.5 and GPT-4, 2.1 million documents",
-            needs=_HUB,
         ),
         PublicCorpus(
             name="openwebtext",
@@ -117,7 +110,6 @@ PUBLIC: Mapping[str, PublicCorpus] = {
             sample="hf://datasets/Skylion007/openwebtext/plain_text/train-00000-of-*.parquet",
             gigabytes=24,
             contents="web pages that Reddit pointed to, a copy of GPT-2's WebText, 8.0 million documents",
-            needs=_HUB,
         ),
         PublicCorpus(
             name="common-crawl",

@@ -11,7 +11,7 @@ from typing import Any
 
 from groundup.core.errors import GroundupError, UsageError
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.reading.config import ReadingConfig
+from groundup.corpus.reading.config import MEGABYTE, ReadingConfig
 from groundup.corpus.reading.formats import Part, read_whole
 from groundup.corpus.reading.text import decode_html
 from groundup.corpus.reading.xml import UnsafeXML, elements
@@ -19,6 +19,11 @@ from groundup.corpus.reading.xml import UnsafeXML, elements
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
 _CHAPTER_TYPES = ("application/xhtml+xml", "text/html")
+#: What draws a page of a PDF may unpack to so many bytes (any stream to 75 MB, says pypdf).
+_PAGE_BYTES = 2 * MEGABYTE
+#: Operations that draw a page (some ten thousand take a second), and those of a whole file, or one for each of its
+#: bytes: pages of text have a few thousand, of which each takes several bytes.
+_PAGE_OPERATIONS, _OPERATIONS = 200_000, 300_000
 #: Dublin Core element → fact.
 _FACTS = {"language": "language", "date": "date", "rights": "licence"}
 
@@ -107,7 +112,7 @@ def _package(found: list[tuple[str, dict[str, str], str]], folder: str) -> tuple
             title = value
         elif name in _FACTS and value:
             facts.setdefault(_FACTS[name], value)
-    return title, facts, chapters
+    return title, facts, list(dict.fromkeys(chapters))  # each at most once (EPUB 3.3, 5.7.3)
 
 
 def _plain_text(markup: str) -> str:
@@ -136,9 +141,12 @@ def _read_pdf(empty: Document, raw: bytes, config: ReadingConfig) -> Document | 
         return Dropped(empty, "damaged PDF", _one_line(error), len(raw))
     texts: list[str] = []
     lost, size, reason = 0, 0, ""
+    drawing = _Drawing(max(_OPERATIONS, len(raw)))
     for index in range(count):
         try:
-            text = reader.pages[index].extract_text().encode("utf-8", "replace").decode("utf-8")
+            text = drawing.text_of(reader.pages[index]).encode("utf-8", "replace").decode("utf-8")
+        except _Endless as error:
+            return Dropped(empty, "decompression bomb", str(error), len(raw))
         except Exception as error:
             lost, reason = lost + 1, _one_line(error)
             continue
@@ -152,6 +160,41 @@ def _read_pdf(empty: Document, raw: bytes, config: ReadingConfig) -> Document | 
         return Dropped(empty, "no text", detail, len(raw))
     measures = {"pages.lost": float(lost)} if lost else {}
     return replace(empty, title=title if title.isprintable() and title else empty.title, text=text, measures=measures)
+
+
+class _Endless(Exception):
+    """A file draws more than its size allows."""
+
+
+class _Drawing:
+    """Counts the operations that draw pages: a page may draw a form many times, which draws another many times."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self._of_page = 0
+
+    def text_of(self, page: Any) -> str:
+        """The text of a page.
+
+        Raises:
+            _Endless: the pages of the file have drawn more than the limit.
+            ValueError: this one alone draws too much.
+        """
+        contents = page.get_contents()
+        size = len(contents.get_data()) if contents is not None else 0
+        if size > _PAGE_BYTES:
+            raise ValueError(f"a page of {size} bytes, the limit is {_PAGE_BYTES}")
+        self._of_page = 0
+        return str(page.extract_text(visitor_operand_before=self._operation))
+
+    def _operation(self, *_: Any) -> None:
+        self._count += 1
+        self._of_page += 1
+        if self._count > self._limit:
+            raise _Endless(f"more than {self._limit} drawing operations")
+        if self._of_page > _PAGE_OPERATIONS:
+            raise ValueError(f"a page of more than {_PAGE_OPERATIONS} drawing operations")
 
 
 def _pypdf() -> Any:

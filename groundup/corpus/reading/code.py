@@ -13,8 +13,8 @@ from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import ReadingConfig
 from groundup.corpus.reading.formats import Part, bare, read_whole
 from groundup.corpus.reading.languages import language_of
-from groundup.corpus.reading.remote import is_url
 from groundup.corpus.reading.text import decode_declared
+from groundup.corpus.reading.urls import is_url
 
 _VENDORED = frozenset(
     {

@@ -1,6 +1,5 @@
 """How files become documents: which fields hold the text, and the limits that keep memory and time bounded."""
 
-import codecs
 from dataclasses import dataclass
 
 from groundup.core.errors import UsageError
@@ -38,9 +37,9 @@ class ReadingConfig:
             if not getattr(self, name) > 0:
                 raise UsageError(f"corpus.reading.{name} is {getattr(self, name)}; it must be above 0")
         try:
-            codecs.lookup(self.encoding)
+            b" ".decode(self.encoding, "replace")  # some codecs are none of text
         except LookupError as error:
-            raise UsageError(f"corpus.reading.encoding is {self.encoding!r}, which Python does not know") from error
+            raise UsageError(f"corpus.reading.encoding is {self.encoding!r}, which is no encoding of text") from error
 
     @property
     def max_bytes(self) -> int:

@@ -18,7 +18,8 @@ from groundup.core.errors import DataError
 from groundup.corpus.public import SCHEME, find_public
 from groundup.corpus.reading.compression import unpack
 from groundup.corpus.reading.config import ReadingConfig
-from groundup.corpus.reading.remote import is_url, keep_stream, list_urls, open_file
+from groundup.corpus.reading.remote import keep_stream, list_urls, open_file
+from groundup.corpus.reading.urls import is_url, without_secrets
 
 STANDARD_INPUT = "-"
 _BEGINNINGS = (
@@ -55,9 +56,14 @@ class _Root:
     def name(self) -> str:
         """What the names of its files begin with, where there are several."""
         if is_url(self.path):
-            parts = PurePosixPath(self.path.partition("#")[0]).parts
-            return self.source or next(part for part in reversed(parts) if "*" not in part)
+            parts = PurePosixPath(without_secrets(self.path).partition("#")[0].partition("?")[0]).parts
+            return self.source or next(part for part in reversed(parts) if not glob.has_magic(part))
         return Path(self.path).name
+
+    @property
+    def whole_name(self) -> str:
+        """The same, where last parts of several paths agree."""
+        return Path(without_secrets(self.path).replace("://", "/")).as_posix().strip("/")
 
 
 def list_files(paths: Sequence[str | Path]) -> list[File]:
@@ -77,10 +83,13 @@ def list_files(paths: Sequence[str | Path]) -> list[File]:
     roots = [root for path in paths for root in _roots(str(path))]
     files = _named(roots, [root.name for root in roots] if len(roots) > 1 else [""])
     if len({file.name for file in files}) < len({file.path for file in files}):
-        files = _named(roots, [Path(root.path.replace("://", "/")).as_posix().strip("/") for root in roots])
+        files = _named(roots, [root.whole_name for root in roots])
+    if len({file.name for file in files}) < len({file.path for file in files}):  # they differ in what is not shown
+        files = _named(roots, [f"{number}/{root.whole_name}" for number, root in enumerate(roots, start=1)])
     once = {file.path if is_url(file.path) else os.path.realpath(file.path): file for file in reversed(files)}
     if not once:
-        raise DataError(f"{', '.join(map(str, paths))}: no files there; put some into the folder")
+        shown = ", ".join(without_secrets(str(path)) for path in paths)
+        raise DataError(f"{shown}: no files there; put some into the folder")
     return sorted(once.values(), key=lambda file: (PurePath(file.name).parts, file.path))
 
 

@@ -116,12 +116,13 @@ def trouble_of(part: Part, config: ReadingConfig, unpacked: Unpacked) -> Iterato
 def read_whole(part: Part, config: ReadingConfig) -> Iterator[bytes | Dropped]:
     """The contents of a file that is one document, or why it is not read; then what is wrong with its archive."""
     with contents(part, config) as (handle, unpacked):
-        raw = handle.read(config.max_bytes + 1)
+        beyond = not unpacked.compressed and part.bytes > config.max_bytes  # then a look at it is enough
+        raw = handle.read(1 if beyond else config.max_bytes + 1)
         bomb = unpacked.trouble is not None and unpacked.trouble.reason == "decompression bomb"
         if not raw and not unpacked.trouble:
             yield Dropped(part.empty(config), "empty", "0 bytes", 0)
-        elif len(raw) > config.max_bytes:
-            size = str(part.bytes) if not unpacked.compressed and part.bytes else f"more than {config.max_bytes}"
+        elif beyond or len(raw) > config.max_bytes:
+            size = part.bytes if beyond else f"more than {config.max_bytes}"
             detail = f"{size} bytes, the limit is {config.max_bytes}"
             yield Dropped(part.empty(config), "too large", detail, max(part.bytes, len(raw)))
         elif raw and not bomb:

@@ -9,8 +9,8 @@ from typing import BinaryIO
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import ReadingConfig
 from groundup.corpus.reading.formats import Part, contents, read_whole, trouble_of
-from groundup.corpus.reading.remote import is_url
-from groundup.corpus.reading.rows import document_of, parse_json
+from groundup.corpus.reading.rows import document_of, parse, parse_json
+from groundup.corpus.reading.urls import is_url
 
 _BLOCK = 2**20
 #: How a JSON file begins, for telling lines from one value.
@@ -20,16 +20,15 @@ _HEAD = 2**12
 def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None, int]]:
     """The lines of a stream: number from 1, contents, size. A line above ``limit`` bytes is passed over, never held."""
     number = 0
-    while line := handle.readline(limit + 1):
+    while piece := handle.readline(_BLOCK):
         number += 1
-        size = len(line)
-        if size <= limit:
-            yield number, line, size
-            continue
-        while line and not line.endswith(b"\n"):
-            line = handle.readline(limit + 1)
-            size += len(line)
-        yield number, None, size
+        pieces, size = [piece], len(piece)
+        while not piece.endswith(b"\n") and (piece := handle.readline(_BLOCK)):
+            size += len(piece)
+            pieces.append(piece)
+            if size > limit:
+                pieces.clear()
+        yield number, b"".join(pieces) if size <= limit else None, size
 
 
 def read_lines(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
@@ -51,17 +50,31 @@ def read_lines(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped
 def read_json(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
     """``.json``: lines, as C4 has them, or one value (an object, or an array of them) that is read whole."""
     with contents(part, config) as (handle, _):
-        first = handle.peek(_HEAD)[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if first[:1] != b"[" and (first[:1] != b"{" or first[1:].lstrip(b" \t\r")[:1] != b"\n"):
+        head = handle.peek(_HEAD)[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not _is_one_value(head):
         yield from read_lines(part, config)
         return
     for raw in read_whole(part, config):
         yield from [raw] if isinstance(raw, Dropped) else _values(part, raw, config)
 
 
+def _is_one_value(head: bytes) -> bool:
+    """Whether JSON that begins so is an array, or an object that goes on after the end of its first line."""
+    line, end, _ = head.partition(b"\n")
+    if head[:1] == b"[" or not end:
+        return head[:1] == b"["
+    try:
+        parse(line)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(line.rstrip()) - 1
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
 def _values(part: Part, raw: bytes, config: ReadingConfig) -> Iterator[Document | Dropped]:
     try:
-        value = json.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+        value = parse(raw.removeprefix(b"\xef\xbb\xbf"))
     except (ValueError, RecursionError) as error:
         yield Dropped(part.empty(config), "broken JSON", " ".join(str(error).split()), len(raw))
         return

@@ -15,7 +15,8 @@ from xml.parsers.expat import ExpatError
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import ReadingConfig
 from groundup.corpus.reading.formats import Part, contents, trouble_of
-from groundup.corpus.reading.remote import is_url, open_file
+from groundup.corpus.reading.remote import open_file
+from groundup.corpus.reading.urls import is_url
 from groundup.corpus.reading.xml import UnsafeXML, parser
 
 _CHUNK = 2**16

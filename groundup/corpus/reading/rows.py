@@ -1,7 +1,7 @@
 """A row of a table or a JSON object → a document: which fields hold its text, its title and what is known about it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from groundup.core.errors import DataError, GroundupError
@@ -39,15 +39,28 @@ NESTED_FIELDS = ("facts", "metadata", "meta")
 SOFTWARE_HERITAGE = "s3://softwareheritage/content/{blob_id}"
 ARCHIVED_BYTES = 64 * MEGABYTE
 
+#: So many fields, and so many characters of each, are named where none holds the text.
+_NAMES, _NAME = 12, 40
+
 #: Fields that only tables of source code have.
 CODE_FIELDS = ("max_stars_repo_path", "hexsha", "blob_id", "programming_language", "detected_licenses")
+
+
+def parse(text: str | bytes) -> Any:
+    """A value of JSON. Whole numbers of any length are JSON; those that Python refuses to read become floats."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=float)
 
 
 def parse_json(empty: Document, line: bytes, place: str, text_field: str = "text") -> Document | Dropped:
     """One line of a JSON-lines file. ``place`` (``line 3``) begins every complaint."""
     try:
         # The byte order mark that some editors put before the first line is no JSON.
-        row = json.loads(utf8(line).removeprefix("\ufeff"))
+        row = parse(utf8(line).removeprefix("\ufeff"))
     except Undecodable as error:
         return Dropped(empty, error.reason, f"{place}: {error.detail}", len(line))
     except (ValueError, RecursionError) as error:
@@ -56,18 +69,26 @@ def parse_json(empty: Document, line: bytes, place: str, text_field: str = "text
 
 
 def document_of(empty: Document, row: Any, place: str, text_field: str, size: int) -> Document | Dropped:
-    """``empty`` with the text, the title and the facts of ``row``; ``size`` is what is lost if it has none."""
+    """``empty`` with the text, the title and the facts of ``row``; ``size`` is what is lost if it has none.
+
+    Args:
+        text_field: where the text is; a dot leads into a field that holds further ones.
+    """
     names = (text_field,) if text_field else TEXT_FIELDS
-    values = [row.get(name) for name in names] if isinstance(row, dict) else []
-    text = next((value for value in values if isinstance(value, str)), None)
+    values = [_field(row, name) for name in names] if isinstance(row, dict) else []
+    text = next((value for value in values if isinstance(value, str | bytes)), None)
+    if isinstance(text, bytes):  # a column of Parquet that does not say that it is text
+        try:
+            text = utf8(text)
+        except Undecodable as error:
+            return Dropped(empty, error.reason, f"{place}: {error.detail}", len(text))
     if text is None and isinstance(row, dict) and isinstance(row.get("blob_id"), str):
         decoded = _archived(empty, row)
         if isinstance(decoded, Dropped):
             return decoded
         text = decoded.text
     if text is None:
-        words = " or ".join(f'"{name}"' for name in names)
-        return Dropped(empty, "no text", f"{place} has no string under {words}", size)
+        return Dropped(empty, "no text", f"{place} has {_no_text(row, names)}", size)
     if not text.isascii():
         try:
             text.encode("utf-8")
@@ -76,6 +97,30 @@ def document_of(empty: Document, row: Any, place: str, text_field: str, size: in
     title = row.get("title")
     title = title.strip() if isinstance(title, str) and title.isprintable() else ""
     return Document(empty.id, title or empty.title, empty.source, text, facts_of(row))
+
+
+def _field(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a field, or of one inside another (``translation.en``)."""
+    if name in row or "." not in name:
+        return row.get(name)
+    value: Any = row
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _no_text(row: Any, names: Sequence[str]) -> str:
+    wanted = " or ".join(f'"{name}"' for name in names)
+    if not isinstance(row, dict):
+        return f"no string under {wanted}: it is no object"
+    return f"no string under {wanted}; {named(list(row))}"
+
+
+def named(fields: Sequence[str]) -> str:
+    """The fields that there are, and how to choose one of them."""
+    shown = ", ".join(_words(field)[:_NAME] for field in fields[:_NAMES])
+    more = f" and {len(fields) - _NAMES} more" if len(fields) > _NAMES else ""
+    return f"its fields: {shown}{more}; choose one with --corpus.reading.text-field" if fields else "it has no fields"
 
 
 def _archived(empty: Document, row: Mapping[str, Any]) -> Document | Dropped:

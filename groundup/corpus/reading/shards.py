@@ -20,9 +20,10 @@ from groundup.corpus.reading.files import list_files
 from groundup.corpus.reading.formats import UNKNOWN, Part, format_of
 from groundup.corpus.reading.lines import divide_lines, read_json, read_lines
 from groundup.corpus.reading.mediawiki import divide_mediawiki, read_mediawiki
-from groundup.corpus.reading.remote import is_url, open_file
+from groundup.corpus.reading.remote import open_file
 from groundup.corpus.reading.tables import divide_parquet, read_csv, read_parquet
 from groundup.corpus.reading.text import read_html, read_text
+from groundup.corpus.reading.urls import is_url, reason_of, without_secrets
 from groundup.corpus.reading.warc import read_warc
 
 Records = Iterator[Document | Dropped]
@@ -151,7 +152,8 @@ def read_part(part: Part, config: ReadingConfig) -> Records:
             raise
         words = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         if is_url(part.path):  # a store that fails now may be there later: stop rather than lose much
-            raise DataError(f"cannot read {part.path}: {words or type(error).__name__}; run again") from error
+            place = without_secrets(part.path)
+            raise DataError(f"cannot read {place}: {reason_of(error, part.path)}; run again") from error
         yield part.rest(config, "unreadable", words or type(error).__name__, part.bytes)
 
 

@@ -1,8 +1,11 @@
 """Tables, one document per row: CSV (``.csv``, ``.tsv``) and Parquet."""
 
+import codecs
 import contextlib
 import csv
-from collections.abc import Iterator
+import io
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -11,10 +14,13 @@ from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import MEGABYTE, ReadingConfig
 from groundup.corpus.reading.formats import Part, contents, trouble_of
 from groundup.corpus.reading.lines import lines
-from groundup.corpus.reading.remote import is_url, open_file
-from groundup.corpus.reading.rows import CODE_FIELDS, FACT_FIELDS, NESTED_FIELDS, TEXT_FIELDS, document_of
+from groundup.corpus.reading.remote import open_file
+from groundup.corpus.reading.rows import CODE_FIELDS, FACT_FIELDS, NESTED_FIELDS, TEXT_FIELDS, document_of, named
 
 _DELIMITERS = ",;\t|"
+#: How spreadsheets tell the delimiter, on a line before the header.
+_DELIMITER_LINE = re.compile(r"sep=(.)\r?\n?", re.I)
+_HEAD = 2**12
 #: Parquet is decoded in batches of about this size.
 _BATCH_BYTES = 16 * MEGABYTE
 
@@ -22,9 +28,10 @@ _BATCH_BYTES = 16 * MEGABYTE
 class _Lines:
     """The lines of a CSV file as text. A row may run over several; one that runs on for too long is refused."""
 
-    def __init__(self, handle: BinaryIO, limit: int) -> None:
-        self._lines = lines(handle, limit)
-        self._limit = limit
+    def __init__(self, handle: BinaryIO, config: ReadingConfig) -> None:
+        self._lines = lines(handle, config.max_bytes)
+        self._limit = config.max_bytes
+        self._encoding = config.encoding
         self.size = 0
         """Bytes since the last row began."""
         self._quoted = False
@@ -45,7 +52,10 @@ class _Lines:
         line = self._advance()
         if line is None or self.size > self._limit:
             raise csv.Error(f"{self.size} bytes, the limit is {self._limit}")
-        return line.decode("utf-8", "surrogateescape")
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            return line.decode(self._encoding, "surrogateescape")
 
     def _advance(self) -> bytes | None:
         _, line, size = next(self._lines)
@@ -55,13 +65,22 @@ class _Lines:
 
 
 def read_csv(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
-    """One document per row after the header; ids end with the row's number. A row may have line breaks in quotes."""
+    """One document per row after the header; ids end with the row's number. A row may have line breaks in quotes.
+
+    Quotes are as in RFC 4180; the delimiter is a comma, semicolon, tab or bar.
+    """
     csv.field_size_limit(config.max_bytes)
     with contents(part, config) as (handle, unpacked):
-        if handle.peek(3).startswith(b"\xef\xbb\xbf"):
-            handle.read(3)
-        source = _Lines(handle, config.max_bytes)
+        head = handle.peek(_HEAD)[:_HEAD]
+        if trouble := _not_csv(head):
+            yield part.rest(config, *trouble, part.bytes)
+            return
+        handle.read(3 if head.startswith(codecs.BOM_UTF8) else 0)
+        source = _Lines(handle, config)
         header, delimiter = _header(source, config)
+        if header and not _text_column(header, config):
+            yield part.rest(config, "no text", f"no column {_wanted(config)}; {named(header)}", part.bytes)
+            return
         rows = csv.reader(source, delimiter=delimiter)
         number = 0
         while True:
@@ -95,33 +114,59 @@ def _checked(item: Document | Dropped) -> Document | Dropped:
     return item
 
 
+def _not_csv(head: bytes) -> tuple[str, str] | None:
+    """Why a file that begins so is no table, if it is none."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "binary", "it is in UTF-16; convert it to UTF-8"
+    if b"\r" in head and b"\n" not in head and len(head) < _HEAD:
+        return "broken CSV", "its lines end with CR alone; convert them to LF"
+    return None
+
+
 def _header(source: _Lines, config: ReadingConfig) -> tuple[list[str], str]:
     """The names of the columns, and the delimiter: the first that gives a column for the text, else a comma."""
     try:
         first = next(source, "")
+        if told := _DELIMITER_LINE.fullmatch(first):
+            first = next(source, "")
+        parsed = {sign: next(csv.reader([first], delimiter=sign), []) for sign in (told[1] if told else _DELIMITERS)}
     except csv.Error:
         return [], ","
-    wanted = {config.text_field} if config.text_field else set(TEXT_FIELDS)
-    for delimiter in _DELIMITERS:
-        names = next(csv.reader([first], delimiter=delimiter), [])
-        if wanted & set(names):
-            return names, delimiter
-    return next(csv.reader([first]), []), ","
+    fitting = (sign for sign, names in parsed.items() if _text_column(names, config))
+    delimiter = next(fitting, max(parsed, key=lambda sign: len(parsed[sign])))
+    return parsed[delimiter], delimiter
+
+
+def _text_column(names: Sequence[str], config: ReadingConfig) -> bool:
+    """Whether one of the columns may hold the text; also one that only names it (The Stack v2)."""
+    field = config.text_field
+    wanted = {field, field.partition(".")[0]} if field else {*TEXT_FIELDS, "blob_id"}
+    return not wanted.isdisjoint(names)
+
+
+def _wanted(config: ReadingConfig) -> str:
+    return " or ".join(f'"{name}"' for name in ((config.text_field,) if config.text_field else TEXT_FIELDS))
 
 
 def read_parquet(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
     """One document per row; ids end with the row's number in the file. Only the columns that are used are read."""
-    if not part.bytes and not is_url(part.path):
-        yield Dropped(part.empty(config), "empty", "0 bytes", 0)
-        return
     parquet = _parquet()
     with open_file(part.path) as raw:
+        if not raw.seek(0, io.SEEK_END):
+            yield Dropped(part.empty(config), "empty", "0 bytes", 0)
+            return
         try:
             file = parquet.ParquetFile(raw, buffer_size=MEGABYTE, pre_buffer=False)
+        except GroundupError:
+            raise
         except Exception as error:  # pyarrow has several classes for a file that is none
             yield part.rest(config, "damaged Parquet", " ".join(str(error).split()), part.bytes)
             return
-        columns = _columns(file.schema_arrow.names, config)
+        names = file.schema_arrow.names
+        if file.metadata.num_rows and not _text_column(names, config):
+            yield part.rest(config, "no text", f"no column {_wanted(config)}; {named(names)}", part.bytes)
+            return
+        columns = _columns(names, config)
         number = part.records
         for group in range(part.begin, file.num_row_groups if part.end < 0 else part.end):
             yield from _read_group(file, group, columns, number, part, config)
@@ -159,6 +204,8 @@ def divide_parquet(part: Part, config: ReadingConfig) -> list[Part]:
     with open_file(part.path) as raw:
         try:
             metadata = parquet.ParquetFile(raw).metadata
+        except GroundupError:
+            raise
         except Exception:  # its reader will say why
             return [part]
     parts: list[Part] = []
@@ -179,7 +226,8 @@ def _packed(row_group: Any) -> int:
 
 
 def _columns(names: list[str], config: ReadingConfig) -> list[str]:
-    wanted = {config.text_field} if config.text_field else set(TEXT_FIELDS)
+    field = config.text_field
+    wanted = {field, field.partition(".")[0]} if field else set(TEXT_FIELDS)
     wanted |= {"title", *NESTED_FIELDS, *(field for fields in FACT_FIELDS.values() for field in fields)}
     wanted |= {*CODE_FIELDS, "src_encoding"}
     return [name for name in names if name in wanted]

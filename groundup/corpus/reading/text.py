@@ -101,7 +101,7 @@ def decode_declared(empty: Document, raw: bytes, fallback: str) -> Document | Dr
     header = _gutenberg_header(raw)
     empty = replace(empty, title=header.get("title", empty.title))
     if (mark := _mark(raw)) and (text := _try(raw, mark)) is not None:
-        return replace(empty, text=text)
+        return replace(empty, text=text) if text else Dropped(empty, "empty", "only a byte order mark", len(raw))
     decoded = decode(empty, raw)
     if isinstance(decoded, Document) or decoded.reason == "binary":
         return decoded
@@ -125,6 +125,8 @@ def decode_html(empty: Document, raw: bytes, charset: str | None = None) -> Docu
         None,
     )
     repaired = 0
+    if text == "":
+        return Dropped(empty, "empty", "only a byte order mark", len(raw))
     if text is None:
         text = raw.decode(next(iter(declared), "utf-8"), "replace")
         repaired = text.count("\ufffd")

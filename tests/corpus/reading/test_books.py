@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from groundup.corpus.reading import ReadingConfig
+from groundup.corpus.reading import ReadingConfig, books
 
 CONTAINER = '<container xmlns="x"><rootfiles><rootfile full-path="OPS/book.opf"/></rootfiles></container>'
 PACKAGE = """<?xml version="1.0"?>
@@ -37,11 +37,11 @@ def epub(package: str = PACKAGE, **more: str) -> bytes:
     return raw.getvalue()
 
 
-def pdf(*texts: str) -> bytes:
-    """A PDF of one line of text a page."""
+def pdf(*texts: str, repeat: int = 1) -> bytes:
+    """A PDF of one line of text a page; all of them may come several times."""
     objects = [b"<</Type/Catalog/Pages 2 0 R>>"]
-    kids = b" ".join(b"%d 0 R" % (4 + 2 * number) for number in range(len(texts)))
-    objects.append(b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, len(texts)))
+    kids = b" ".join([b"%d 0 R" % (4 + 2 * number) for number in range(len(texts))] * repeat)
+    objects.append(b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, len(texts) * repeat))
     objects.append(b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>")
     for number, text in enumerate(texts):
         body = b"BT /F1 12 Tf 72 720 Td (%s) Tj ET" % text.encode()
@@ -101,6 +101,21 @@ def test_pdf_page_by_page(tmp_path: Path, read: Any) -> None:
     (tmp_path / "x.pdf").write_bytes(pdf("Hello page one", "And page two"))
     kept, dropped = read(tmp_path)
     assert kept["x.pdf"].text == "Hello page one\n\nAnd page two" and not dropped
+
+
+def test_a_pdf_that_draws_without_end_is_stopped(tmp_path: Path, read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pypdf")
+    monkeypatch.setattr(books, "_OPERATIONS", 40)
+    (tmp_path / "bomb.pdf").write_bytes(pdf("x) Tj (" * 3, repeat=1000))
+    monkeypatch.setattr(books, "_PAGE_OPERATIONS", 10)
+    (tmp_path / "page.pdf").write_bytes(pdf("x) Tj (" * 20, "and page two"))
+    monkeypatch.setattr(books, "_PAGE_BYTES", 10**4)
+    (tmp_path / "wide.pdf").write_bytes(pdf("x" * 10**4, "and page two"))
+    kept, dropped = read(tmp_path)
+    assert {name: item.reason for name, item in dropped.items()} == {"bomb.pdf": "decompression bomb"}
+    assert {name: (item.text, item.measures) for name, item in kept.items()} == {
+        name: ("and page two", {"pages.lost": 1.0}) for name in ("page.pdf", "wide.pdf")
+    }
 
 
 def test_troubles_of_pdf(tmp_path: Path, read: Any) -> None:

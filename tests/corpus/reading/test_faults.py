@@ -1,8 +1,10 @@
 """Whatever the bytes of a file are, it is read or dropped with a reason, in bounded memory, and the next file too."""
 
 import bz2
+import codecs
 import gzip
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from groundup.corpus.build import CorpusConfig, build, input_files
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading import ReadingConfig, find_shards, open_records, read_shard
 
@@ -95,6 +98,35 @@ def test_a_line_larger_than_memory_may_be_is_never_held(tmp_path: Path, name: st
     tracemalloc.stop()
     assert peak < 8 * 2**20
     assert found and all(isinstance(item, Dropped) for item in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_pipes_devices_and_links_to_nowhere_do_not_stop_a_corpus(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "good.txt").write_text("good words " * 500, encoding="utf-8")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "device.txt").symlink_to("/dev/zero")
+    (folder / "nowhere.txt").symlink_to("absent")
+    (folder / "itself.txt").symlink_to("itself.txt")
+    config = CorpusConfig(path=folder, steps=("long-enough",), workers=1)
+    assert [path.name for path in input_files(config)] == ["good.txt"]
+    (tmp_path / "out").mkdir()
+    build(config, tmp_path / "out", 1)
+    dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text("utf-8").splitlines()]
+    assert {row["id"]: row["reason"] for row in dropped} == {
+        "pipe.txt:rest": "unreadable",
+        "device.txt:rest": "unreadable",
+        "nowhere.txt:rest": "missing",
+        "itself.txt:rest": "unreadable",
+    }
+
+
+def test_a_byte_order_mark_alone_is_no_document(tmp_path: Path, read: Any) -> None:
+    for name, mark in {"a.txt": codecs.BOM_UTF8, "b.txt": codecs.BOM_UTF16_LE, "c.html": codecs.BOM_UTF8}.items():
+        (tmp_path / name).write_bytes(mark)
+    kept, dropped = read(tmp_path)
+    assert not kept and {item.reason for item in dropped.values()} == {"empty"}
 
 
 def test_files_without_a_document_are_counted(tmp_path: Path, read: Any) -> None:

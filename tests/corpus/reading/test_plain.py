@@ -88,7 +88,7 @@ def test_broken_lines_are_dropped_one_by_one_with_their_number(tmp_path: Path) -
     assert documents == {"x.jsonl:1": "fine", "x.jsonl:11": "fine"}
     reasons = [reason for reason, _ in dropped.values()]
     assert reasons == (
-        ["broken JSON"] + ["no text"] * 3 + ["invalid UTF-8", "invalid Unicode"] + ["broken JSON"] * 2 + ["too large"]
+        ["broken JSON"] + ["no text"] * 3 + ["invalid UTF-8", "invalid Unicode", "broken JSON", "no text", "too large"]
     )
     for name, (_, detail) in dropped.items():
         assert f"line {name.rpartition(':')[2]}" in detail and "\n" not in detail

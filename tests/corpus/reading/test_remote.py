@@ -1,3 +1,4 @@
+import base64
 import builtins
 import gzip
 import hashlib
@@ -7,14 +8,15 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from groundup.core.errors import DataError, UsageError
+from groundup.core.errors import DataError, StorageError, UsageError
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.reading import ReadingConfig, find_shards, open_records, remote
-from groundup.corpus.reading.remote import download, list_urls
+from groundup.corpus.reading import ReadingConfig, find_shards, open_records, read_shard
+from groundup.corpus.reading import download as downloads
+from groundup.corpus.reading.download import download
 
 BODY = b"".join(b'{"text": "line %d"}\n' % number for number in range(3000))
 
@@ -28,6 +30,9 @@ class Server(http.server.BaseHTTPRequestHandler):
     ranges: list[str] = []  # noqa: RUF012 (shared on purpose)
 
     def do_GET(self) -> None:
+        if self.path == "/locked/x.txt?token=topsecret":
+            self._locked()
+            return
         if self.path != "/deep/x.jsonl":
             self.send_error(404)
             return
@@ -47,6 +52,14 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(BODY[begin : begin + len(BODY) // 3 + 1])
 
+    def _locked(self) -> None:
+        """Gives its text to one user only."""
+        known = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'me:pass word').decode()}"
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Length", "5" if known else "0")
+        self.end_headers()
+        self.wfile.write(b"words" if known else b"")
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -55,7 +68,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.setenv("GROUNDUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(remote, "_PAUSE", 0.0)
+    monkeypatch.setattr(downloads, "_PAUSE", 0.0)
     Server.ranges.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -104,6 +117,70 @@ def test_wrong_hashes_and_addresses_are_named(web: str) -> None:
         list(open_records("http://127.0.0.1:9/x.jsonl"))
 
 
+def test_passwords_and_tokens_open_and_are_never_told(web: str, tmp_path: Path, capfd: Any) -> None:
+    host = web.removeprefix("http://")
+    url = f"http://me:pass%20word@{host}/locked/x.txt?token=topsecret"
+    (found,) = open_records(url)
+    assert isinstance(found, Document) and (found.id, found.text) == ("x.txt", "words")
+    several = [item.id for item in open_records([url, url.replace("me:", "me:") + "#", f"{web}/deep/x.jsonl"])][:2]
+    wrong = url.replace("pass%20word", "wrongword")
+    with pytest.raises(DataError, match=r"401 .*; give the user and password") as caught:
+        list(open_records(wrong))
+    assert f"http://{host}/locked/x.txt?token=…" in str(caught.value)
+    with pytest.raises(DataError, match="check the address") as malformed:
+        list(open_records(f"http://me:wrongword@{host}x/y?key=topsecret"))
+    kept = "".join(str(file) + file.read_text("utf-8") for file in tmp_path.rglob("*") if file.is_file())
+    told = f"{caught.value}{malformed.value}{several}{kept}{''.join(capfd.readouterr())}"
+    assert not [secret for secret in ("pass%20word", "pass word", "wrongword", "topsecret") if secret in told]
+
+
+def test_a_cached_file_that_is_not_the_one_that_is_wanted_comes_again(web: str) -> None:
+    url = f"{web}/deep/x.jsonl"
+    path = download(url)
+    origin = path.with_name("x.jsonl.origin.json")
+    path.write_bytes(b"of another day")
+    origin.write_text(json.dumps({"sha256": "0" * 64}), "utf-8")
+    assert download(url).read_bytes() == b"of another day"
+    assert download(f"{url}#sha256={hashlib.sha256(BODY).hexdigest().upper()}").read_bytes() == BODY
+
+
+def test_a_server_that_sends_another_part_is_not_believed(tmp_path: Path) -> None:
+    class Answer:
+        headers: ClassVar = {"Content-Range": "bytes 7-9/10"}
+
+    partial = tmp_path / "x.partial"
+    partial.write_bytes(b"12345")
+    with pytest.raises(OSError, match="sends byte 7 and not 5"):
+        downloads._begin(Answer(), partial, 5)
+    assert not partial.exists()
+
+
+def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(downloads, "_TIMEOUT", 0)
+    with pytest.raises(TimeoutError, match="1 bytes came in 0 seconds"):
+        list(downloads._chunks(io.BytesIO(b"x")))
+    monkeypatch.setattr(downloads, "_SPARE", 2**62)
+    with pytest.raises(StorageError, match="no space left"):
+        downloads._check_space(tmp_path / "x.partial", 1)
+
+
+def test_a_store_that_fails_is_told_and_costs_no_table(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    raw = io.BytesIO()
+    parquet.write_table(pyarrow.table({"text": ["words"]}), raw)
+    store.pipe("/set/x.parquet", raw.getvalue())
+    shards = find_shards(["memory://set"], ReadingConfig())
+
+    def refuse(*_: Any, **__: Any) -> bytes:
+        raise PermissionError("403 of the store\nwith more lines")
+
+    monkeypatch.setattr(type(store.open("/set/x.parquet")), "read", refuse)
+    with pytest.raises(DataError, match=r"set/x\.parquet: 403 of the store with more lines; check"):
+        list(read_shard(shards[0], ReadingConfig()))
+
+
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Any:
     fsspec = pytest.importorskip("fsspec")
@@ -144,38 +221,6 @@ def test_parquet_of_a_store_is_read_by_row_groups(store: Any, tmp_path: Path) ->
     ]
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A store that stands in for Hugging Face's: it names files without the scheme."""
-    fsspec = pytest.importorskip("fsspec")
-    memory = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem
-
-    class Hub(memory):  # type: ignore[misc, valid-type]
-        protocol = "hf"
-        store: dict[str, Any] = {}  # noqa: RUF012 (as its parent has it)
-        pseudo_dirs = [""]  # noqa: RUF012
-
-        @classmethod
-        def _strip_protocol(cls, path: str) -> str:
-            return "/" + path.removeprefix("hf://").strip("/")
-
-        def unstrip_protocol(self, name: str) -> str:
-            return f"hf://{name.strip('/')}"
-
-    files = Hub(skip_instance_cache=True)
-    real = fsspec.filesystem
-    monkeypatch.setattr(fsspec, "filesystem", lambda scheme: files if scheme == "hf" else real(scheme))
-    return files
-
-
-def test_data_sets_of_hugging_face_are_read_by_name(hub: Any) -> None:
-    hub.pipe("/datasets/owner/name/data/x.jsonl", b'{"text": "one"}')
-    hub.pipe("/datasets/owner/name/.gitattributes", b"x")
-    assert list_urls("hf://datasets/owner/name") == [("hf://datasets/owner/name/data/x.jsonl", "data/x.jsonl", 15)]
-    (found,) = open_records("hf://datasets/owner/name")
-    assert isinstance(found, Document) and (found.id, found.text) == ("data/x.jsonl:1", "one")
-
-
 def test_a_missing_package_and_an_unknown_store_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fsspec")
     with pytest.raises(UsageError, match="nosuch://"):
@@ -186,18 +231,20 @@ def test_a_missing_package_and_an_unknown_store_are_named(monkeypatch: pytest.Mo
         raise ImportError(f"install the package of {scheme}")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fsspec, "filesystem", refuse)
-        with pytest.raises(UsageError, match="pip install huggingface_hub"):
-            find_shards(["hf://datasets/a/b"], ReadingConfig())
+        patch.setattr(fsspec, "get_filesystem_class", refuse)
+        with pytest.raises(UsageError, match="pip install s3fs"):
+            find_shards(["s3://bucket/name"], ReadingConfig())
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "fsspec":
+        if name in ("fsspec", "huggingface_hub"):
             raise ImportError(name)
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageError, match="hf:// needs fsspec"):
+    with pytest.raises(UsageError, match=r"s3:// needs fsspec; pip install 'groundup\[data\]'"):
+        find_shards(["s3://bucket/name"], ReadingConfig())
+    with pytest.raises(UsageError, match=r"hf:// needs huggingface_hub; pip install 'groundup\[data\]'"):
         find_shards(["hf://datasets/a/b"], ReadingConfig())
 
 

@@ -113,6 +113,62 @@ def test_troubles_of_parquet_are_counted(tmp_path: Path, read: Any) -> None:
     assert "null.parquet:2" in kept and {f"group.parquet:{n}" for n in range(4, 10)} <= set(kept)
 
 
+def test_a_table_without_the_column_is_one_drop_that_names_those_it_has(tmp_path: Path, read: Any) -> None:
+    rows = [{"body": "a", "doc": {"text": "nested"}, "number": 1}] * 5
+    write_parquet(tmp_path / "a.parquet", rows)
+    (tmp_path / "b.csv").write_text("body;number\na;1\nb;2\n", encoding="utf-8")
+    (tmp_path / "c.jsonl").write_text('{"body": "a", "x\\ud800": 1}', encoding="utf-8")
+    kept, dropped = read(tmp_path)
+    assert not kept and {item.reason for item in dropped.values()} == {"no text"}
+    remedy = "; choose one with --corpus.reading.text-field"
+    assert [item.detail for item in dropped.values()] == [
+        f'no column "text" or "content"; its fields: body, doc, number{remedy}',
+        f'no column "text" or "content"; its fields: body, number{remedy}',
+        f'line 1 has no string under "text" or "content"; its fields: body, x?{remedy}',
+    ]
+    kept, _ = read(tmp_path / "a.parquet", ReadingConfig(text_field="doc.text"))
+    assert [item.text for item in kept.values()] == ["nested"] * 5
+
+
+def test_columns_of_bytes_are_text_if_they_are_utf8(tmp_path: Path, read: Any) -> None:
+    write_parquet(tmp_path / "x.parquet", [{"text": "Grüße".encode()}, {"text": b"caf\xe9"}])
+    kept, dropped = read(tmp_path)
+    assert kept["x.parquet:1"].text == "Grüße" and dropped["x.parquet:2"].reason == "invalid UTF-8"
+
+
+def test_dialects_of_csv(tmp_path: Path, read: Any) -> None:
+    for name, raw in {
+        "excel.csv": b"sep=;\r\ntext;a\r\none;1\r\n",
+        "latin.csv": "text,a\ncafé,1\n".encode("latin-1"),
+        "mac.csv": b"text,a\rone,1\rtwo,2\r",
+        "wide.csv": "text,a\none,1\n".encode("utf-16"),
+    }.items():
+        (tmp_path / name).write_bytes(raw)
+    kept, dropped = read(tmp_path, ReadingConfig(encoding="latin-1"))
+    assert {name: item.text for name, item in kept.items()} == {"excel.csv:1": "one", "latin.csv:1": "café"}
+    assert {name: (item.reason, item.detail) for name, item in dropped.items()} == {
+        "mac.csv:rest": ("broken CSV", "its lines end with CR alone; convert them to LF"),
+        "wide.csv:rest": ("binary", "it is in UTF-16; convert it to UTF-8"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "texts"),
+    [
+        (b'{"text": "a",\n "url": "u"}\n', ["a"]),
+        (b'{"text": "a"}\n{"text": "b"}\n', ["a", "b"]),
+        (b'{"text": "a"b}\n{"text": "c"}\n', ["c"]),
+        (b'{"text": "a", "n": ' + b"9" * 10**5 + b"}", ["a"]),
+        (b'[{"text": "a", "n": ' + b"9" * 10**5 + b"}]", ["a"]),
+    ],
+    ids=["object of lines", "lines", "a broken line", "a long number", "a long number in an array"],
+)
+def test_one_value_or_lines(tmp_path: Path, read: Any, raw: bytes, texts: list[str]) -> None:
+    (tmp_path / "x.json").write_bytes(raw)
+    kept, _ = read(tmp_path)
+    assert [item.text for item in kept.values()] == texts
+
+
 def test_json_of_all_shapes(tmp_path: Path, read: Any) -> None:
     (tmp_path / "c4.json").write_text('{"text": "a", "url": "u", "date": "2019"}\n{"text": "b"}\n', encoding="utf-8")
     (tmp_path / "array.json").write_text('\n[{"text": "c"}, 5, {"text": "d"}]', encoding="utf-8")
