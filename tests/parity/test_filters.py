@@ -31,6 +31,7 @@ NAMES = {
 }
 #: What they call the rules; where they have one name for two sides or we do, the ending goes.
 RULES = {
+    "empty": "empty",
     "dup_para_frac": "duplicate paragraphs",
     "dup_para_char_frac": "duplicate paragraph characters",
     "dup_line_frac": "duplicate lines",
@@ -139,6 +140,70 @@ def test_c4_equal_on_made_up_lines(text: str, theirs: Judge) -> None:
     our_rule, our_left = ours("c4", text)
     # Where a document breaks two rules in different lines, theirs names the one whose line comes first.
     assert (bool(our_rule), our_left) == (bool(rule), left)
+
+
+#: Of many scripts; no two of them make a third one when nothing is between them.
+FOREIGN = [
+    *(
+        "дождь",
+        "Испания",
+        "равнина",
+        "όμορφος",
+        "καιρός",
+        "المطر",
+        "إسبانيا",
+        "שלום",
+        "बारिश",
+        "मैदान",
+        "스페인",
+        "평야",
+    ),
+    *(
+        "雨が西班牙の平野に降る",
+        "下雨天留客天留我不留",
+        "ฝนตกในสเปน",
+        "ပြည်",
+        "é̂té",
+        "ﬁne",
+        "१२३",
+        "3.14",
+        "1,000",
+        "don’t",
+        "U.S.",
+    ),
+    *("🙂", "👩‍👩‍👧", "☔", "→", "«", "»", "¿", "¡", "。", "！", "؟", "।", "…", "— ", "“rain”", "x²", "№"),
+]
+FOREIGN_LINE = st.lists(st.sampled_from(FOREIGN + STOPS), min_size=1, max_size=14).map(" ".join)
+FOREIGN_TEXT = st.lists(FOREIGN_LINE, max_size=30).map("\n".join).map(str.strip)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(text=FOREIGN_TEXT)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_equal_in_other_scripts(name: str, text: str, theirs: Judge) -> None:
+    assert ours(name, text) == theirs(name, text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "word",
+        "the",
+        "🙂",
+        "🙂 " * 80,
+        "雨" * 400,
+        "雨。" * 200,
+        "a\n" * 60,
+        "...\n" * 40,
+        "• point\n" * 60,
+        "1 2 3 " * 50,
+    ],
+    ids=["empty", "word", "stop", "emoji", "emojis", "rain", "sentences", "letters", "ellipses", "bullets", "numbers"],
+)
+def test_equal_at_the_edges(name: str, text: str, theirs: Judge) -> None:
+    assert ours(name, text.strip()) == theirs(name, text.strip())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -59,7 +59,8 @@ class C4Config:
     curly_brackets: bool = True
     """Whether a curly bracket drops the document, as a sign of code."""
     badwords: Path | None = None
-    """A file of words and phrases, one a line (.gz too): a document with one of them goes. None comes with us."""
+    """A file of words and phrases, one a line (.gz too) or a JSON list: a document with one of them goes. None comes
+    with us."""
 
     def __post_init__(self) -> None:
         require_between(self, "c4", 0, float("inf"), "min_words", "min_sentences")
@@ -78,7 +79,7 @@ class C4:
     def __init__(self, config: C4Config | None = None) -> None:
         self.config = config or C4Config()
         path = self.config.badwords
-        self._badwords = Phrases(path, "corpus.c4.badwords") if path else None
+        self._badwords = Phrases([path], "corpus.c4.badwords") if path else None
 
     def __call__(self, document: Document) -> Document | Dropped:
         if document.facts.get("kind") == "code":

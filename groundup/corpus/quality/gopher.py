@@ -69,6 +69,8 @@ class GopherRepetition:
 
     def _rules(self, analysis: Analysis) -> Iterator[Broken]:
         limits, size, of = self.config, analysis.characters, analysis.totals
+        if not size:
+            yield "empty", "no text"
         value = share(of.repeated_paragraphs, of.paragraphs)
         yield above("duplicate paragraphs", value, limits.duplicate_paragraphs, "of the paragraphs are repeated")
         value, limit = share(of.repeated_paragraph_characters, size), limits.duplicate_paragraph_characters

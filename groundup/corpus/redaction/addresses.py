@@ -19,12 +19,17 @@ _DOMAIN = re.compile(
 #: What follows the last dot of a file's name and is no top-level domain: logo@2x.png.
 _FILES = frozenset((b"png jpg jpeg gif svg webp css js ts tsx json xml pdf txt html htm php exe dll so py").split())
 
+#: The user and the colon in https://user:password@host.
+_USER = re.compile(rb"://[^\s/:@<>\"']{1,64}:\Z")
+_USER_REACH = 160
+
 _OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(
     rb"(?<![0-9A-Za-z_.\x80-])(?<![A-Za-z]/)" + _OCTET + rb"(?:\." + _OCTET + rb"){3}(?![0-9A-Za-z_\x80-]|\.[0-9])"
 )
-#: Four numbers after such a word are a version. The word is looked for in so many characters before them.
-_VERSION = re.compile(rb"(?i)\b(?:version|release|build|firmware|update|section|chapter|rev|ver?)s?[.:=]? ?[\"']?\Z")
+#: Four numbers after such a word are a version, or the number of an enzyme. The word is looked for in so many
+#: characters before them.
+_VERSION = re.compile(rb"(?i)\b(?:version|release|build|firmware|update|section|chapter|rev|ver?|ec)s?[.:=]? ?[\"']?\Z")
 _VERSION_REACH = 16
 
 _HEX = b"0123456789ABCDEFabcdef:."
@@ -40,20 +45,32 @@ def email(shadow: bytes, at: int) -> Iterator[Found]:
     """The address around the @ at ``at``."""
     domain = _DOMAIN.match(shadow, at)
     before = shadow[max(0, at - _LONGEST_LOCAL - 1) : at]
-    local = before[len(before.rstrip(_LOCAL)) :].lstrip(b".'`*_=/|{~-&")
+    written = before[len(before.rstrip(_LOCAL)) :]
+    local = written.lstrip(b".'`*_=/|{~-&")
     if not domain or not local or len(local) > _LONGEST_LOCAL or local.endswith(b"."):
         return
+    if local == b"git" and shadow[domain.end() : domain.end() + 1] == b":":
+        return  # the address of a repository
+    if before.endswith(b":" + written) and _USER.search(shadow, max(0, at - _USER_REACH), at - len(written)):
+        return  # a password in an address, or what stands for one
     if domain[0].rpartition(b".")[2].lower() not in _FILES:
         yield Found(at - len(local), domain.end(), "email", "email")
 
 
 def ipv4(shadow: bytes, start: int, end: int, keep_local: bool) -> Iterator[Found]:
-    """Addresses in a stretch of digits and separators. Four single digits (1.2.3.4) are a section or a version."""
+    """Addresses in a stretch of digits and separators."""
     for match in _IPV4.finditer(shadow, start, min(end + 3, len(shadow))):
-        if len(match[0]) > 7 and not (keep_local and _is_local(match[0])):
-            before = shadow[max(0, match.start() - _VERSION_REACH) : match.start()]
-            if not _VERSION.search(before):
-                yield Found(match.start(), match.end(), "ip", "ipv4")
+        if not (keep_local and _is_local(match[0])) and not _is_version(match[0], shadow, match.start()):
+            yield Found(match.start(), match.end(), "ip", "ipv4")
+
+
+def _is_version(numbers: bytes, shadow: bytes, start: int) -> bool:
+    """Whether four numbers are rather a version or a section: by a word before them; if all have one digit; if three
+    have, unless it is a host by what stands before it, or a local address."""
+    before = shadow[max(0, start - _VERSION_REACH) : start]
+    single = sum(len(number) == 1 for number in numbers.split(b"."))
+    host = before.endswith((b"/", b"[", b"@")) or _is_local(numbers)
+    return single == 4 or (single == 3 and not host) or bool(_VERSION.search(before))
 
 
 def _is_local(address: bytes) -> bool:
@@ -71,8 +88,9 @@ def ipv6(shadow: bytes, colon: int, keep_local: bool) -> Iterator[Found]:
         return
     candidate = match[0].rstrip(b".") if match[0].endswith(b"::") else match[0].rstrip(b".:")
     end = start + len(candidate)
-    if b"::" not in candidate and candidate.count(b":") < _FEWEST_COLONS:
-        return  # the time of day
+    shortened = candidate.count(b"::")
+    if shortened > 1 or (not shortened and candidate.count(b":") < _FEWEST_COLONS):
+        return  # no address; the time of day
     if (start and shadow[start - 1 : start].isalnum()) or not _AFTER.match(shadow, end):
         return
     try:

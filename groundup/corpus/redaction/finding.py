@@ -46,7 +46,20 @@ def find(text: str, kinds: Collection[str] = KINDS, keep_local: bool = True) -> 
 def resolve(candidates: Iterable[Found]) -> list[Found]:
     """The candidates that stay when no two may overlap, in order of the text."""
     kept: list[Found] = []
-    for one in sorted(set(candidates), key=lambda one: (_RANK[one.kind], one.start - one.end, one)):
+    group: list[Found] = []  # which overlap others of it, and nothing outside
+    end = 0
+    for one in sorted(set(candidates)):
+        if one.start >= end:
+            kept += _settled(group)
+            group = []
+        group.append(one)
+        end = max(end, one.end)
+    return kept + _settled(group)
+
+
+def _settled(group: list[Found]) -> list[Found]:
+    kept: list[Found] = []
+    for one in sorted(group, key=lambda one: (_RANK[one.kind], one.start - one.end, one)):
         place = bisect_right(kept, one)
         free_before = place == 0 or kept[place - 1].end <= one.start
         if free_before and (place == len(kept) or one.end <= kept[place].start):

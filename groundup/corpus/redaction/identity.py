@@ -53,6 +53,7 @@ def _uk_nino(code: bytes) -> bool:
 
 
 _SSN, _CPF = _named(rb"(?i:ssn|social security)"), _named(rb"(?i:cpf)")
+_STEUER_ID = _named(rb"(?i:steuer-?(?:id|nummer|identifikationsnummer|nr)?|idnr|identifikationsnummer|tax id|tin)")
 _AADHAAR, _SIN = _named(rb"(?i:aadhaar|aadhar|uidai)"), _named(rb"SIN|(?i:social insurance)")
 
 #: Numbers that begin with a digit.
@@ -61,10 +62,11 @@ NUMERIC = (
     Number("us-ssn", _pattern(rb"[0-9]{9}|[0-9]{3} [0-9]{2} [0-9]{4}"), _us_ssn, _SSN, least=9),
     Number(
         "de-steuer-id",
-        _pattern(rb"[0-9]{11}|[0-9]{2} [0-9]{3} [0-9]{3} [0-9]{3}"),
+        _pattern(rb"[0-9]{2} [0-9]{3} [0-9]{3} [0-9]{3}"),
         checks.german_tax_number,
         least=11,
     ),
+    Number("de-steuer-id", _pattern(rb"[0-9]{11}"), checks.german_tax_number, _STEUER_ID, least=11),
     Number(
         "fr-nir",
         _pattern(

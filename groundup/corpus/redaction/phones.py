@@ -27,10 +27,12 @@ _DIGITS = {
 _USUAL_DIGITS = (7, 12)
 
 _INTERNATIONAL = re.compile(
-    rb"(?<![0-9A-Za-z_\x80+])(?:\+ ?|00(?=[1-9][0-9]{0,2}[ .-]))[1-9][0-9]{0,14}(?:[ .-][0-9](?=[ .-][0-9]))?"
+    rb"(?<![0-9A-Za-z_\x80+])(?:\+ ?|(?<![/.-])00(?=[1-9][0-9]{0,2}[ .-]))[1-9][0-9]{0,14}(?:[ .-][0-9](?=[ .-][0-9]))?"
     rb"(?:[ .\-/]{0,2}(?:\([0-9]{1,5}\)|[0-9]{2,12})){0,7}"
 )
 _LAST_GROUP = re.compile(rb"[ .\-/]{0,2}[0-9]+\Z")
+_SEPARATOR = re.compile(rb"[ .\-/()]+")
+_CONTINUES = re.compile(rb"[0-9A-Za-z\x80]|[.,][0-9]")
 
 _START = rb"(?<![0-9A-Za-z_\x80+])(?<![0-9][.,/-])(?<![A-Za-z]-)"
 _FEWEST_NATIONAL = 9
@@ -38,11 +40,12 @@ _NATIONAL = tuple(
     re.compile(_START + shape + AFTER)
     for shape in (
         # North America: an area code and an exchange never begin with 0 or 1
-        rb"(?:1[ .-])?(?:\([2-9][0-8][0-9]\) ?|[2-9][0-8][0-9]([-./]))[2-9][0-9]{2}[-. ][0-9]{4}",
+        rb"(?:1[ .-])?(?:\([2-9][0-8][0-9]\) ?[2-9][0-9]{2}[-. ]|[2-9][0-8][0-9](?:[-/][2-9][0-9]{2}[-.]"
+        rb"|\.[2-9][0-9]{2}\.))[0-9]{4}",
         # a trunk prefix of 0: groups alike separated, as in 020 7946 0958, 01 23 45 67 89, 03-1234-5678
-        rb"(?<![0-9] )0[1-9][0-9]{0,4}([ .-])[0-9]{2,4}(?:\1[0-9]{2,4}){1,3}(?! [0-9]{2}(?![0-9]))",
+        rb"(?<![0-9] )(?<![/=])0[1-9][0-9]{0,4}([ .-])[0-9]{2,4}(?:\1[0-9]{2,4}){1,3}(?! [0-9]{2}(?![0-9]))",
         # the same in two groups: 01632 960123, 06-12345678, 0171/1234567
-        rb"(?<![0-9] )0[1-9][0-9]{0,3}[ /-][0-9]{5,8}(?! [0-9])",
+        rb"(?<![0-9] )(?<![/=])0[1-9][0-9]{0,3}[ /-][0-9]{5,8}(?! [0-9])",
         # an area code in parentheses: (020) 7946 0958, (02) 9374 4000, (11) 91234-5678
         rb"\((?:0[1-9][0-9]{0,4}|[1-9][0-9])\) ?[0-9]{3,5}[ -]?[0-9]{3,6}",
     )
@@ -56,7 +59,10 @@ _FILLING = frozenset(b"number numbers no nr me us is at on".split())
 _ANNOUNCEMENT_REACH = 40
 #: All but letters and digits as blanks.
 _SPACED = bytes(code if code == LETTER or (chr(code).isascii() and chr(code).isalnum()) else 32 for code in range(256))
-_ANNOUNCED = re.compile(rb"\(?[0-9]{1,12}\)?(?:[ .\-/]{1,3}\(?[0-9]{2,12}\)?){0,5}(?![0-9A-Za-z_\x80])")
+_ANNOUNCED = re.compile(
+    rb"(?:\([0-9]{1,12}\)|[0-9]{1,12})(?:[ .\-/]{0,3}\([0-9]{2,12}\)|(?:[ .\-/]{1,3}|(?<=\)))[0-9]{2,12}){0,5}"
+    rb"(?![0-9A-Za-z_\x80])"
+)
 
 
 def phones(shadow: bytes, start: int, end: int, digits: int) -> Iterator[Found]:
@@ -97,19 +103,28 @@ def _digits(number: bytes) -> bytes:
 def _international_end(match: re.Match[bytes]) -> int:
     """Where the number ends: as many groups as its country's numbers have digits for; 0 if it is none."""
     number = match[0]
-    following = match.string[match.end() : match.end() + 1]
+    ends = not _CONTINUES.match(match.string, match.end())
     while number:
         plain = number.replace(b"(0)", b"")  # the trunk prefix, which is not dialled from abroad
         digits = _digits(plain).decode("ascii").removeprefix("00")
         code = _calling_code(digits)
         least, most = _DIGITS.get(code, _USUAL_DIGITS)
-        if code and least <= len(digits) - len(code) <= most and not (following.isalnum() or following == b"\x80"):
+        if code and ends and least <= len(digits) - len(code) <= most and _begins_with(code, number):
             return match.start() + len(number)
         shorter = _LAST_GROUP.sub(b"", number)
         if shorter == number:
             return 0
-        number, following = shorter, b""
+        number, ends = shorter, True
     return 0
+
+
+def _begins_with(code: str, number: bytes) -> bool:
+    """Whether the first group holds the code; and nothing else where a blank is behind the +, as in ``+ 14285714.286``.
+
+    A sum of numbers is written that way, and ``+ 2.1054`` too.
+    """
+    first = _SEPARATOR.split(number.lstrip(b"+ ").removeprefix(b"00"), maxsplit=1)[0]
+    return len(first) == len(code) or (len(first) > len(code) and not number.startswith(b"+ "))
 
 
 def _calling_code(digits: str) -> str:
@@ -123,5 +138,5 @@ def _calling_code(digits: str) -> str:
 
 def _is_national(number: bytes) -> bool:
     """Nine to twelve digits, and not 01 02 03 04 05, which counts and calls nobody."""
-    groups = re.split(rb"[ .\-/()]+", number.strip(b"()"))
+    groups = _SEPARATOR.split(number.strip(b"()"))
     return _FEWEST_NATIONAL <= len(_digits(number)) <= 12 and not all(group.startswith(b"0") for group in groups)

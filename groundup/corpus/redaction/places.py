@@ -9,7 +9,7 @@ from groundup.corpus.redaction.shadow import AFTER, BEFORE, DEGREE
 KIND = "coordinates"
 _LATITUDE, _LONGITUDE = rb"[+-]?[0-9]{1,2}\.[0-9]{3,15}", rb"[+-]?[0-9]{1,3}\.[0-9]{3,15}"
 _PAIR = re.compile(
-    rb"(?<![0-9A-Za-z_\x80.,])(?<![0-9], )(?<![0-9][;, /])(?P<latitude>" + _LATITUDE + rb") ?[,;/ ] ?(?P<longitude>"
+    rb"(?<![0-9A-Za-z_\x80.,+-])(?<![0-9], )(?<![0-9][;, /])(?P<latitude>" + _LATITUDE + rb") ?[,;/ ] ?(?P<longitude>"
     + _LONGITUDE + rb")(?![0-9A-Za-z_\x80%\xb0]|\.[0-9]|, ?[+-]?[0-9])"
 )  # fmt: skip
 _NUMBER = re.compile(_LATITUDE + AFTER)
@@ -20,8 +20,12 @@ _LONGITUDE_KEY = re.compile(
 )  # fmt: skip
 #: A word that says that a pair of numbers is a place.
 _PLACE = re.compile(
-    rb"(?i)(?:\b(?:lat|lng|lon|gps|coord\w{0,8}|locat\w{0,5}|position|geo|ll|maps?|point)\b|@)[^0-9\n]{0,16}\Z"
+    rb"(?i)(?:\b(?:lat|lng|lon|gps|coord\w{0,8}|locat\w{0,5}|position|geo\w{0,8}|ll|maps?|point)\b|@)"
+    rb"[^0-9\n]{0,16}\Z"
 )
+#: A pair in a list, behind such a bracket or with a number like it before or behind, is data unless it is told.
+_IN_DATA = re.compile(rb"(?:\[ {0,4}|[A-Za-z0-9_=\]]\(|[0-9]\.[0-9]{3,15}[^0-9A-Za-z\xb0]{1,16})\Z")
+_MORE_DATA = re.compile(rb"[^0-9A-Za-z\xb0]{1,16}[0-9]{1,3}\.[0-9]{3,15}")
 _REACH = 32
 
 _MINUTES = rb"\xb0 ?[0-9]{1,2}(?:\.[0-9]{1,6}' ?|' ?[0-9]{1,2}(?:\.[0-9]{1,6})?(?:\"|'') ?)"
@@ -43,13 +47,16 @@ _DEGREES = re.compile(
 def decimal(shadow: bytes, start: int, end: int) -> Iterator[Found]:
     """Pairs of decimal degrees in a stretch of digits and separators.
 
-    Five decimals tell a place from most other numbers; with fewer, a word or a key must say what they are.
+    Five decimals tell a place from most other numbers, where the pair is alone; with fewer, or among other numbers, a
+    word or a key must say what they are.
     """
     start = max(0, start - 1)
     for match in _PAIR.finditer(shadow, start, min(end + 4, len(shadow))):
         if _is_on_earth(match["latitude"], match["longitude"]):
-            told = _PLACE.search(shadow[max(0, match.start() - _REACH) : match.start()])
-            if told or (_is_precise(match["latitude"]) and _is_precise(match["longitude"])):
+            before = shadow[max(0, match.start() - _REACH) : match.start()]
+            alone = not _IN_DATA.search(before) and not _MORE_DATA.match(shadow, match.end())
+            precise = _is_precise(match["latitude"]) and _is_precise(match["longitude"])
+            if (alone and precise) or _PLACE.search(before):
                 yield Found(match.start(), match.end(), KIND, "decimal-degrees")
     yield from _keyed(shadow, start)
 
@@ -79,7 +86,8 @@ def degrees(shadow: bytes) -> Iterator[Found]:
     sign = bytes([DEGREE])
     place = shadow.find(sign)
     while place >= 0:
-        match = _DEGREES.search(shadow, max(0, place - 16), min(place + 64, len(shadow)))
+        number = shadow[place - 1 : place].isdigit()
+        match = number and _DEGREES.search(shadow, max(0, place - 16), min(place + 64, len(shadow)))
         if match:
             yield Found(match.start(), match.end(), KIND, "degrees")
         place = shadow.find(sign, max(place + 1, match.end() if match else 0))

@@ -54,13 +54,20 @@ _VALUE = re.compile(rb"[A-Za-z0-9_+/~-]+(?:\.[A-Za-z0-9_+/~-]+){0,8}={0,2}")
 #: Of a random string: bits per character of its own distribution, and how often letters and digits, or capitals and
 #: small letters, take turns. Words joined by hyphens have the former and not the latter.
 _LEAST_ENTROPY, _LEAST_TURNS = 3.0, 0.25
+#: Of a name made of words: mean letters of a word.
+_WORD, _LEAST_WORD = re.compile(rb"[A-Z]?[a-z]+"), 3.75
 
 _PEM_BEGIN = b"-----BEGIN "
 _PEM_HEADER = re.compile(rb"-----BEGIN (?P<label>(?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?)-----")
 #: The body of a key whose end is missing: lines of base64, also with line ends spelled out.
 _PEM_BODY = re.compile(rb"(?:[A-Za-z0-9+/=]|\\[nr]|[\r\n](?=[A-Za-z0-9+/=]))*")
 
-_PASSWORD = re.compile(rb"[^\s/:@<>\"']{1,64}:[^\s/@<>\"']{1,64}")
+#: What a manual writes in the place of a password: ``user:password``, ``{user}:{password}``, ``$USER:$PASSWORD``.
+_STAND_IN = (
+    rb"(?:(?i:passw(?:or)?d|pass(?:wd)?|pw|pwd|secret|token|[*x.]+)|\$?\{+[^{}@]{0,60}\}+|\$[A-Z_]+|%s|%\(\w{1,60}\)s"
+    rb"|\[[^\]@]{0,60}\])@"
+)
+_PASSWORD = re.compile(rb"[^\s/:@<>\"']{1,64}:(?!" + _STAND_IN + rb")[^\s/@<>\"']{1,64}@")
 _PASSWORD_REACH = 160
 
 
@@ -89,7 +96,8 @@ def _in_run(shadow: bytes, start: int, end: int) -> Iterator[Found]:
     if before.rstrip(b" \t\r\n\"'`>").endswith((b":", b"=", b"earer", b"asic", b"oken")) and _SET.search(before):
         value = _VALUE.match(shadow, start)
         assert value is not None
-        if is_random(value[0]):
+        quoted = before.endswith((b'"', b"'", b"`"))
+        if is_random(value[0]) and (quoted or not is_identifier(value[0])):
             yield Found(start, value.end(), KIND, "assigned-secret")
 
 
@@ -113,6 +121,16 @@ def is_random(value: bytes) -> bool:
         and "digit" in kinds
         and {"small", "capital"} & set(kinds) != set()
     )
+
+
+def is_identifier(value: bytes) -> bool:
+    """Whether most of a name is words, as in ``tokenizer = LayoutLMv3Tokenizer``; code sets keys to such ones.
+
+    One in a hundred random strings of 32 letters and digits passes for one, and stays.
+    """
+    digits = len(value) - len(value.translate(None, b"0123456789"))
+    words = _WORD.findall(value)
+    return bool(words) and digits < 0.2 * len(value) and sum(map(len, words)) >= _LEAST_WORD * len(words)
 
 
 def _kind(character: int) -> str:
@@ -141,5 +159,5 @@ def private_keys(shadow: bytes) -> Iterator[Found]:
 def password(shadow: bytes, at: int) -> Iterator[Found]:
     """User and password of an address (https://user:password@host) whose @ is at ``at``."""
     scheme = shadow.rfind(b"://", max(0, at - _PASSWORD_REACH), at)
-    if scheme >= 0 and _PASSWORD.fullmatch(shadow, scheme + 3, at):
+    if scheme >= 0 and _PASSWORD.fullmatch(shadow, scheme + 3, at + 1):
         yield Found(scheme + 3, at, KIND, "password-in-address")

@@ -11,6 +11,8 @@ from groundup.corpus.scoring.filters import (
     ClassifierFilter,
     PerplexityConfig,
     PerplexityFilter,
+    ToxicityConfig,
+    ToxicityFilter,
     WordListConfig,
     WordListFilter,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "PerplexityConfig",
     "PerplexityFilter",
     "Report",
+    "ToxicityConfig",
+    "ToxicityFilter",
     "TrainingConfig",
     "WordListConfig",
     "WordListFilter",

@@ -1,25 +1,20 @@
 """The steps: drop what a classifier, an n-gram model or a list of words speaks against."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-
-import numpy as np
+from typing import Literal
 
 from groundup.core.errors import UsageError
-from groundup.core.files import read_text
 from groundup.corpus.document import Document, Dropped
+from groundup.corpus.quality.phrases import Phrases
 from groundup.corpus.scoring.classifier import Classifier
 from groundup.corpus.scoring.ngram import NgramModel
-from groundup.corpus.scoring.words import Hashes, ngram_hashes, word_hashes
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Keep what is like the good examples of a classifier that `groundup corpus train-classifier` made.
-
-    Quality is one use; toxicity and adult content another: good are examples of what to keep, bad of what to drop.
-    """
+    """Keep what is like the good examples of a classifier that `groundup corpus train-classifier` made."""
 
     model: Path = Path("classifier")
     """Folder of the classifier."""
@@ -29,29 +24,80 @@ class ClassifierConfig:
     """Shorter texts are kept and not judged: there is too little to judge."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise UsageError(f"corpus.classifier.threshold is {self.threshold}; use 0 to 1")
-        if self.minimum_characters < 0:
-            raise UsageError(f"corpus.classifier.minimum_characters is {self.minimum_characters}; use 0 or more")
+        _require_score("classifier", self.threshold, self.minimum_characters)
 
 
-@dataclass(frozen=True)
+def _require_score(section: str, threshold: float, minimum_characters: int) -> None:
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"corpus.{section}.threshold is {threshold}; use 0 to 1")
+    if minimum_characters < 0:
+        raise UsageError(f"corpus.{section}.minimum_characters is {minimum_characters}; use 0 or more")
+
+
 class ClassifierFilter:
-    """Measures ``quality.score`` and drops what scores below the threshold."""
+    """Measures ``quality.score`` and drops what scores below the threshold.
 
-    config: ClassifierConfig
-    name: str = "classifier"
+    Raises (at its making):
+        ArtifactError: the folder holds no classifier.
+    """
 
-    def __post_init__(self) -> None:
-        _classifier(self.config.model)  # rather now than in the middle of the work
+    name = "classifier"
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        self.config = config
+        self._classifier = Classifier.open(config.model)
 
     def __call__(self, document: Document) -> Document | Dropped:
         if len(document.text) < self.config.minimum_characters:
             return document
-        score = _classifier(self.config.model).score(document.text)
-        measured = replace(document, measures={**document.measures, "quality.score": score})
-        if score < self.config.threshold:
-            return Dropped.of(measured, "quality score", f"score {score:.3f}, the limit is {self.config.threshold:g}")
+        score, limit = self._classifier.score(document.text), self.config.threshold
+        measured = _with(document, {"quality.score": score})
+        if score < limit:
+            return Dropped.of(measured, "quality score", f"score {score:.3f}, the limit is {limit:g}")
+        return measured
+
+
+@dataclass(frozen=True)
+class ToxicityConfig:
+    """Drop what is like the bad examples of one of several classifiers, such as one for insults and one for adult
+    content. `groundup corpus train-classifier` makes them, of good examples of what to keep and bad ones of what to
+    drop."""
+
+    models: tuple[Path, ...] = ()
+    """Folders of the classifiers."""
+    threshold: float = 0.5
+    """Drop above this score, from 0 to 1: the probability that a text is like the bad examples."""
+    minimum_characters: int = 50
+    """Shorter texts are kept and not judged."""
+
+    def __post_init__(self) -> None:
+        _require_score("toxicity", self.threshold, self.minimum_characters)
+
+
+class ToxicityFilter:
+    """Measures ``toxicity.score``, the highest that a classifier gives, and drops what scores above the threshold.
+
+    Raises (at its making):
+        UsageError: no classifier is named.
+        ArtifactError: a folder holds none.
+    """
+
+    name = "toxicity"
+
+    def __init__(self, config: ToxicityConfig) -> None:
+        if not config.models:
+            raise UsageError("corpus.toxicity.models names no classifier; `groundup corpus train-classifier` makes one")
+        self.config = config
+        self._classifiers = [(path.name, Classifier.open(path)) for path in config.models]
+
+    def __call__(self, document: Document) -> Document | Dropped:
+        if len(document.text) < self.config.minimum_characters:
+            return document
+        limit = self.config.threshold
+        score, name = max((1 - classifier.score(document.text), name) for name, classifier in self._classifiers)
+        measured = _with(document, {"toxicity.score": score})
+        if score > limit:
+            return Dropped.of(measured, f"toxicity: {name}", f"score {score:.3f}, the limit is {limit:g}")
         return measured
 
 
@@ -62,9 +108,16 @@ class PerplexityConfig:
     model: Path = Path("ngram")
     """Folder of the model that `groundup corpus train-classifier --ngram` made."""
     maximum: float = 0.0
-    """Drop above this perplexity; 0: no limit. Training prints how the perplexities of good text are spread."""
+    """Drop above this perplexity; 0: no limit."""
     minimum: float = 0.0
     """Drop below this perplexity: text that repeats itself or stock phrases."""
+    maximum_percentile: float = 0.0
+    """Instead of maximum: drop above the perplexity that so many per cent of texts stay below; 0: no limit."""
+    minimum_percentile: float = 0.0
+    """Instead of minimum, likewise."""
+    percentiles_of: Literal["good", "bad"] = "good"
+    """Of which texts: of the good ones that training held out; or of those given as --bad, such as a sample of the
+    crawl: below its 33 and 67 per cent lie the head and the middle of CCNet."""
     minimum_characters: int = 50
     """Shorter texts are kept and not judged."""
     characters: int = 100_000
@@ -74,45 +127,58 @@ class PerplexityConfig:
         for name in ("maximum", "minimum", "minimum_characters", "characters"):
             if getattr(self, name) < 0:
                 raise UsageError(f"corpus.perplexity.{name} is {getattr(self, name)}; use 0 or more")
-        if 0 < self.maximum <= self.minimum:
-            raise UsageError(
-                f"corpus.perplexity.maximum is {self.maximum:g}, not above the minimum of {self.minimum:g}"
-            )
+        for name in ("maximum", "minimum"):
+            percentile = getattr(self, f"{name}_percentile")
+            if percentile and not 1 <= percentile <= 99:
+                raise UsageError(f"corpus.perplexity.{name}_percentile is {percentile:g}; use 1 to 99, or 0 for none")
+            if percentile and getattr(self, name):
+                raise UsageError(f"corpus.perplexity.{name} and {name}_percentile are both given; choose one")
+        for unit in ("", "_percentile"):
+            low, high = getattr(self, f"minimum{unit}"), getattr(self, f"maximum{unit}")
+            if 0 < high <= low:
+                raise UsageError(f"corpus.perplexity.maximum{unit} is {high:g}, not above the minimum of {low:g}")
 
 
-@dataclass(frozen=True)
 class PerplexityFilter:
-    """Measures ``perplexity`` (per word) and drops what lies outside the limits."""
+    """Measures ``perplexity`` (per word) and drops what lies outside the limits.
 
-    config: PerplexityConfig
-    name: str = "perplexity"
+    Raises (at its making):
+        ArtifactError: the folder holds no n-gram model, or one without the percentiles that are asked for.
+    """
 
-    def __post_init__(self) -> None:
-        _ngram_model(self.config.model)
+    name = "perplexity"
+
+    def __init__(self, config: PerplexityConfig) -> None:
+        self.config = config
+        self._model = NgramModel.open(config.model)
+        self._high = self._limit(config.maximum_percentile) or config.maximum
+        self._low = self._limit(config.minimum_percentile) or config.minimum
+
+    def _limit(self, percentile: float) -> float:
+        return self._model.at_percentile(self.config.percentiles_of, percentile) if percentile else 0.0
 
     def __call__(self, document: Document) -> Document | Dropped:
         text = document.text[: self.config.characters or None]
         if len(text) < self.config.minimum_characters or not text.strip():
             return document
-        perplexity = _ngram_model(self.config.model).perplexity(text)
-        measured = replace(document, measures={**document.measures, "perplexity": perplexity})
-        if 0 < self.config.maximum < perplexity:
+        perplexity = self._model.perplexity(text)
+        measured = _with(document, {"perplexity": perplexity})
+        if 0 < self._high < perplexity:
             return Dropped.of(
-                measured, "high perplexity", f"perplexity {perplexity:.0f}, the limit is {self.config.maximum:g}"
+                measured, "high perplexity", f"perplexity {perplexity:.0f}, the limit is {self._high:.6g}"
             )
-        if perplexity < self.config.minimum:
-            return Dropped.of(
-                measured, "low perplexity", f"perplexity {perplexity:.1f}, the limit is {self.config.minimum:g}"
-            )
+        if perplexity < self._low:
+            return Dropped.of(measured, "low perplexity", f"perplexity {perplexity:.1f}, the limit is {self._low:.6g}")
         return measured
 
 
 @dataclass(frozen=True)
 class WordListConfig:
-    """Drop texts with too many words of a list, such as one for toxic or adult content. No list is shipped."""
+    """Drop texts with too many words of lists, such as those for toxic or adult content. No list is shipped."""
 
-    file: Path = Path("words.txt")
-    """A word or a phrase per line, in any case; lines that begin with # are comments."""
+    files: tuple[Path, ...] = ()
+    """A word or a phrase per line (.gz too), or a JSON list of them; in any case. Lines that begin with # are
+    comments."""
     most: float = 0.001
     """Drop where listed words and phrases are more than this share of the words."""
     fewest: int = 2
@@ -125,55 +191,33 @@ class WordListConfig:
             raise UsageError(f"corpus.word_list.fewest is {self.fewest}; use 1 or more")
 
 
-@dataclass(frozen=True)
 class WordListFilter:
-    """Measures ``listed.share`` and drops what has too many words of the list. Details never quote them."""
+    """Measures ``listed.share`` and drops what has too many words of the lists. Details never quote them.
 
-    config: WordListConfig
-    name: str = "word list"
+    Raises (at its making):
+        UsageError: no list is named, or one cannot be read or is empty.
+    """
 
-    def __post_init__(self) -> None:
-        _phrases(self.config.file)
+    name = "word list"
+
+    def __init__(self, config: WordListConfig) -> None:
+        if not config.files:
+            raise UsageError("corpus.word_list.files names no list; docs/data-engine.md says where some are")
+        self.config = config
+        self._phrases = Phrases(config.files, "corpus.word_list.files")
+        if not len(self._phrases):
+            raise UsageError(f"corpus.word_list.files: {', '.join(map(str, config.files))} lists no word")
 
     def __call__(self, document: Document) -> Document | Dropped:
-        words = word_hashes(document.text)
-        listed = sum(
-            int(np.isin(ngram_hashes(words, length), phrases).sum())
-            for length, phrases in _phrases(self.config.file).items()
-        )
+        listed, words = self._phrases.count(document.text)
         if not listed:
             return document
-        share = listed / words.size
-        measured = replace(document, measures={**document.measures, "listed.share": share})
-        if listed >= self.config.fewest and share > self.config.most:
-            return Dropped.of(
-                measured, "listed words", f"{listed} of {words.size} words listed, the limit is {self.config.most:g}"
-            )
+        share, limit = listed / words, self.config.most
+        measured = _with(document, {"listed.share": share})
+        if listed >= self.config.fewest and share > limit:
+            return Dropped.of(measured, "listed words", f"{listed} of {words} words listed, the limit is {limit:g}")
         return measured
 
 
-# One of each per process, however many documents and copies of a step there are.
-
-
-@cache
-def _classifier(path: Path) -> Classifier:
-    return Classifier.open(path)
-
-
-@cache
-def _ngram_model(path: Path) -> NgramModel:
-    return NgramModel.open(path)
-
-
-@cache
-def _phrases(path: Path) -> dict[int, Hashes]:
-    """The list's phrases by how many words they have, as hashes."""
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    hashed = [word_hashes(line) for line in lines if line and not line.startswith("#")]
-    lengths = {words.size for words in hashed if words.size}
-    if not lengths:
-        raise UsageError(f"corpus.word_list.file: {path} lists no word")
-    return {
-        length: np.unique(np.concatenate([ngram_hashes(words, length) for words in hashed if words.size == length]))
-        for length in sorted(lengths)
-    }
+def _with(document: Document, measures: Mapping[str, float]) -> Document:
+    return replace(document, measures={**document.measures, **measures})

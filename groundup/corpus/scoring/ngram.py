@@ -14,9 +14,10 @@ the highest level c counts occurrences, below it distinct words before the n-gra
 hashes, so that the model is three sorted tables per level, and two n-grams are mixed up once in 10^19 pairs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +69,13 @@ class _Level:
 class NgramModel:
     """A fitted model; ``fit`` makes one."""
 
-    def __init__(self, levels: tuple[_Level, ...]) -> None:
+    def __init__(self, levels: tuple[_Level, ...], percentiles: Mapping[str, Sequence[float]] | None = None) -> None:
+        """
+        Args:
+            percentiles: of the perplexities of "good" texts that were held out and of "bad" ones, 1 to 99 per cent.
+        """
         self._levels = levels
+        self.percentiles = percentiles or {}
 
     @property
     def order(self) -> int:
@@ -117,6 +123,25 @@ class NgramModel:
         bits = self.log2_probabilities(text)
         return float(2.0 ** -bits.mean()) if bits.size else float("inf")
 
+    def with_percentiles(self, of: Mapping[str, Iterable[str]]) -> "NgramModel":
+        """The model, with the percentiles of the perplexities of each class of texts, which it has not seen."""
+        spread = {}
+        for name, texts in of.items():
+            values = [value for value in map(self.perplexity, texts) if np.isfinite(value)]
+            if values:
+                spread[name] = np.round(np.percentile(values, np.arange(1, 100)), 3).tolist()
+        return NgramModel(self._levels, spread)
+
+    def at_percentile(self, name: str, percentile: float) -> float:
+        """The perplexity that so many per cent, 1 to 99, of the texts of a class stay below.
+
+        Raises:
+            ArtifactError: the model was made without such texts.
+        """
+        if name not in self.percentiles:
+            raise ArtifactError(f"the n-gram model was made without {name} texts to compare; train it again with some")
+        return float(np.interp(percentile, np.arange(1, 100), self.percentiles[name]))
+
     def save(self, path: Path) -> None:
         """Write the folder ``path``: tables as safetensors, the rest as JSON."""
         tables = {
@@ -126,7 +151,8 @@ class NgramModel:
         }
         with atomic_folder(path) as folder:
             save_file(tables, folder / _TABLES)
-            write_json(folder / _ABOUT, {"format": FORMAT, "order": self.order})
+            about = {"format": FORMAT, "order": self.order, "percentiles": self.percentiles}
+            write_json(folder / _ABOUT, about)
 
     @classmethod
     def open(cls, path: Path) -> "NgramModel":
@@ -146,10 +172,18 @@ class NgramModel:
                 tuple(
                     _Level(*(tables[f"{length}.{name}"] for name in ("grams", "probability", "contexts", "backoff")))
                     for length in range(1, int(about["order"]) + 1)
-                )
+                ),
+                _percentiles(about),
             )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"the n-gram model {path} is damaged ({error}); train it again") from error
+
+
+def _percentiles(about: Mapping[str, Any]) -> dict[str, list[float]]:
+    found = {str(name): [float(value) for value in values] for name, values in about.get("percentiles", {}).items()}
+    if any(len(values) != 99 for values in found.values()):
+        raise ValueError("of the percentiles some are missing")
+    return found
 
 
 def _stream(text: str) -> Hashes:

@@ -9,7 +9,7 @@ import pytest
 from groundup.core.errors import UsageError
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.quality import Blocklist, BlocklistConfig
-from groundup.corpus.quality.blocklist import host_of, sites_of
+from groundup.corpus.quality.blocklist import host_of, page_of, pages_of, sites_of
 from groundup.corpus.quality.phrases import LONGEST_ENTRY, Phrases, entries
 
 
@@ -74,10 +74,61 @@ def test_words_of_a_text(tmp_path: Path) -> None:
 
 
 def test_occurrences_are_told_for_the_eye(tmp_path: Path) -> None:
-    phrases = Phrases(listed(tmp_path, "frell", "holy frak"), "key")
+    phrases = Phrases([listed(tmp_path, "frell", "holy frak")], "key")
     assert len(phrases) == 2
     assert phrases.occurrences("Holy frak, FRELL and frell") == ["frell", "frell", "holy frak"]
     assert phrases.occurrences("") == []
+    assert phrases.count("Holy frak, FRELL and frell") == (3, 6)
+    assert phrases.count("") == (0, 0)
+
+
+def test_numbers_of_a_list_are_themselves(tmp_path: Path) -> None:
+    assert Phrases([listed(tmp_path, "1488")], "key").count("in 1984 and 2024") == (0, 4)
+
+
+def test_a_list_may_be_json_and_several_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "en.json"
+    path.write_text('["Frell", "holy frak", "# is no comment", ""]', encoding="utf-8")
+    phrases = Phrases([path, listed(tmp_path, "smeg", "frell")], "key")
+    assert len(phrases) == 4
+    assert phrases.occurrences("holy frak! smeg frell") == ["smeg", "frell", "holy frak"]
+    for content, complaint in (('{"a": "b"}', "is no JSON list"), ("[1]", "is no JSON list"), ("[", "cannot be read")):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(UsageError, match=complaint):
+            Phrases([path], "key")
+
+
+def test_a_category_is_a_folder_of_sites_and_addresses(tmp_path: Path) -> None:
+    """The format of UT1 and SquidGuard: no scheme, domains and pages apart."""
+    for name in ("adult", "betting", "empty"):
+        (tmp_path / name).mkdir()
+    listed(tmp_path / "adult", "bad.example", "198.51.100.7", name="domains")
+    listed(tmp_path / "adult", "host.example/~bad", "www.other.example/a/b/", "host.example/show?id=7", name="urls")
+    listed(tmp_path / "betting", "odds.example", name="domains.gz")
+    step = Blocklist(BlocklistConfig(categories=(tmp_path / "adult", tmp_path / "betting")))
+    expected = {
+        "https://www.bad.example/x": "blocked site",
+        "http://198.51.100.7/": "blocked site",
+        "https://odds.example": "blocked site",
+        "http://host.example/~bad": "blocked page",
+        "http://www.host.example:8080/%7Ebad/deeper/page.html#top": "blocked page",
+        "https://other.example/A/b": "blocked page",
+        "http://host.example/show?id=7": "blocked page",
+        "http://host.example/show?id=71": "",
+        "http://host.example/~badly": "",
+        "http://host.example/": "",
+        "http://deep.other.example/a/b": "",
+        "http://[::1": "",
+    }
+    assert {url: reason(step, document(url=url)) for url in expected} == expected
+    with pytest.raises(UsageError, match=r"corpus\.blocklist\.categories: .*empty has neither"):
+        Blocklist(BlocklistConfig(categories=(tmp_path / "empty",)))
+
+
+def test_pages_lie_below_pages() -> None:
+    assert page_of("HTTPS://User@Www.Example.org:80/a/B?c=/d#e") == "example.org/a/b?c=/d"
+    assert list(pages_of("a.org/b/c?d")) == ["a.org/b/c?d", "a.org/b/c", "a.org/b"]
+    assert list(pages_of("a.org")) == []
 
 
 def test_no_list_drops_nothing() -> None:
@@ -116,8 +167,8 @@ def test_bad_lists(tmp_path: Path) -> None:
     long = listed(tmp_path, "ok", "x" * (LONGEST_ENTRY + 1))
     with pytest.raises(UsageError, match=r"line 2 of .* has more than 1,000 characters"):
         list(entries(long, "key"))
-    with pytest.raises(UsageError, match="has more than 8 words"):
-        Phrases(listed(tmp_path, "a b c d e f g h i"), "key")
+    with pytest.raises(UsageError, match="has more than 32 words"):
+        Phrases([listed(tmp_path, "a " * 33)], "key")
 
 
 def test_a_large_list_takes_eight_bytes_an_entry(tmp_path: Path) -> None:

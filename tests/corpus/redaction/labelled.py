@@ -415,6 +415,31 @@ NEGATIVES: dict[str, tuple[tuple[str, ...], Maker]] = {
         lambda rng: " ".join(f"{number:02}" for number in sorted(rng.sample(range(1, 50), 6))),
     ),
     "license plate": (("car {}",), lambda rng: pattern(rng, rng.choice(["@@-@@ ####", "@@@ ###", "@ ### @@@"]))),
+    "array": (
+        ("x = np.array([{}])", "minmax=({})", "[ 1.84772065, {}]"),
+        lambda rng: f"{rng.uniform(1, 89):.8f}, {rng.uniform(-179, 179):.8f}",
+    ),
+    "polynomial": (
+        ("x**2 + {}*x", "y {} z"),
+        lambda rng: rng.choice(["+ " + digits(rng, 11), f"+ {rng.uniform(1, 9):.14f}", f"+ 1{digits(rng, 7)}.286"]),
+    ),
+    "identifier": (
+        ("self.tokens = {}(config)", "token: {}", "api_key = {}"),
+        lambda rng: f"{_word(rng).title()}V{rng.randint(2, 9)}{_word(rng).title()}Of{_word(rng).title()}",
+    ),
+    "address in a manual": (
+        ("open {}",),
+        lambda rng: (
+            f"{rng.choice(['https', 's3'])}://"
+            f"{rng.choice(['user:password', '{user}:{password}', '$USER:$PASSWORD', 'me:***'])}@{_word(rng)}.example/"
+        ),
+    ),
+    "clause": (("clause {}", "at DFARS {}."), lambda rng: pattern(rng, "252.2##-70##")),
+    "long version": (
+        ("X-Mailer: Evolution {} (Preview)", "(NAVGW {})"),
+        lambda rng: f"{rng.randint(1, 9)}.{rng.randint(0, 9)}.{rng.randint(0, 9)}.{rng.randint(10, 99)}",
+    ),
+    "identifier of a message": (("ESMTP id {};",), lambda rng: digits(rng, 11)),
     "equation": (("x = {}",), lambda rng: f"{digits(rng, 5)} + {digits(rng, 6)} - {digits(rng, 4)} / {digits(rng, 3)}"),
 }
 
