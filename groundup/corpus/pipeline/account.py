@@ -2,13 +2,14 @@
 
 Documents enter one by one; a bounded record leaves. Records of parts of a corpus add up to that of the whole, whoever
 worked on which part: counts add, histograms add, and of the examples those with the smallest hash stay, which is a
-uniform sample (bottom-k; Broder 1997) and the same one for every division of the work.
+uniform sample (bottom-k; Broder 1997) and the same one for every division of the work. Where the pipeline has a step
+that removes what nobody should see, examples of all steps are shown without it.
 """
 
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +19,18 @@ from groundup.corpus.document import Document, Dropped
 DROPPED_EXAMPLES, CHANGED_EXAMPLES = 4, 6
 #: Characters of an example's text, and of those before the first change.
 EXCERPT, CONTEXT = 700, 80
-#: Different values of a fact (languages, licences) that are told apart; the rest count together.
+#: Characters on both sides of an example's place that are looked at to tell what must not be shown.
+AROUND = 1 << 16
+#: Different values of a fact (languages, licences) that are told apart, the shortest; the rest count together.
 MOST_VALUES = 500
 OTHER = "other"
+#: Sums are counted in whole units of this size: so they are the same in whatever order their parts are added.
+UNIT = 2.0**-40
 #: Facts whose values are counted.
 FACTS = ("language", "kind", "licence")
+
+#: A text → the text as people may see it.
+Shown = Callable[[str], str]
 
 
 class Examples:
@@ -67,22 +75,30 @@ class Measure:
     """A number that documents have: how many of them, its sum, and a histogram of its first two digits."""
 
     count: int = 0
-    sum: float = 0.0
+    units: int = 0
     histogram: Counter[float] = field(default_factory=Counter)
+
+    @property
+    def sum(self) -> float:
+        return self.units * UNIT
 
     def add(self, value: float) -> None:
         self.count += 1
-        self.sum += value
+        self.units += round(value / UNIT)
         self.histogram[float(f"{value:.1e}")] += 1
 
     def merge(self, other: "Measure") -> None:
         self.count += other.count
-        self.sum += other.sum
+        self.units += other.units
         self.histogram.update(other.histogram)
 
-    def to_json(self) -> dict[str, Any]:
+    def evidence(self) -> dict[str, Any]:
+        """As ``evidence.json`` has it."""
         pairs = [list(pair) for pair in sorted(self.histogram.items())]
         return {"count": self.count, "sum": self.sum, "histogram": pairs}
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.evidence(), "sum": self.units}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Measure":
@@ -100,6 +116,9 @@ class Measures(dict[str, Measure]):
     def merge(self, other: "Measures") -> None:
         for name, measure in other.items():
             self.setdefault(name, Measure()).merge(measure)
+
+    def evidence(self) -> dict[str, Any]:
+        return {name: self[name].evidence() for name in sorted(self)}
 
     def to_json(self) -> dict[str, Any]:
         return {name: self[name].to_json() for name in sorted(self)}
@@ -128,14 +147,21 @@ class Profile:
 
     def _count(self, name: str, value: str, times: int) -> None:
         counter = self.facts[name]
-        counter[value if value in counter or len(counter) < MOST_VALUES else OTHER] += times
+        counter[value] += times
+        if len(counter) - (OTHER in counter) > MOST_VALUES:
+            longest = max(counter.keys() - {OTHER}, key=lambda name: (len(name), name))
+            counter[OTHER] += counter.pop(longest)
 
     def merge(self, other: "Profile") -> None:
         self.bytes.merge(other.bytes)
         self.measures.merge(other.measures)
         for name in FACTS:
-            for value, number in sorted(other.facts[name].items()):
+            for value, number in other.facts[name].items():
                 self._count(name, value, number)
+
+    def evidence(self) -> dict[str, Any]:
+        """As ``evidence.json`` has it."""
+        return {**self.to_json(), "bytes": self.bytes.evidence(), "measures": self.measures.evidence()}
 
     def to_json(self) -> dict[str, Any]:
         facts = {name: dict(sorted(counter.items())) for name, counter in self.facts.items()}
@@ -165,6 +191,8 @@ class Account:
     """What the step measured, on documents that it kept and on those that it dropped."""
     dropped: dict[str, Examples] = field(default_factory=dict)
     rewritten: Examples = field(default_factory=lambda: Examples(CHANGED_EXAMPLES))
+    shown: Shown = field(default=str, compare=False)
+    """What examples go through before they are kept."""
 
     def enter(self, size: int) -> None:
         """A document of ``size`` bytes comes to the step."""
@@ -180,11 +208,12 @@ class Account:
         """Its text is another one now."""
         self.changed += 1
         if (key := self.rewritten.wants(self.step, before.id)) is not None:
-            signs = enumerate(zip(before.text, after.text, strict=False))
-            same = next((place for place, (old, new) in signs if old != new), min(len(before.text), len(after.text)))
-            start = max(0, same - CONTEXT)
-            texts = {"before": excerpt(before.text, start), "after": excerpt(after.text, start)}
-            self.rewritten.add(key, {"id": before.id, "title": before.title, **texts})
+            place = _difference(before.text, after.text)
+            near = slice(max(0, place - AROUND), place + AROUND)
+            old, new = self.shown(before.text[near]), self.shown(after.text[near])
+            start = max(0, _difference(old, new) - CONTEXT) if old != new else 0
+            texts = {"before": excerpt(old, start), "after": excerpt(new, start)}
+            self.rewritten.add(key, {"id": before.id, "title": self.shown(before.title), **texts})
 
     def drop(self, item: Dropped) -> None:
         """It ends here."""
@@ -194,9 +223,9 @@ class Account:
         examples = self.dropped.setdefault(item.reason, Examples(DROPPED_EXAMPLES))
         document = item.document
         if (key := examples.wants(self.step, document.id)) is not None:
-            text = excerpt(document.text)
-            row = {"id": document.id, "title": document.title, "detail": item.detail, "text": text}
-            examples.add(key, row)
+            told = {"title": document.title, "detail": item.detail, "text": document.text[:AROUND]}
+            row = {name: self.shown(text) for name, text in told.items()}
+            examples.add(key, {"id": document.id, **row, "text": excerpt(row["text"])})
 
     def measure(self, before: Mapping[str, float], after: Mapping[str, float]) -> None:
         """Count what the step measured: names that are new or have another value."""
@@ -230,7 +259,7 @@ class Account:
     def evidence(self) -> dict[str, Any]:
         """Its row of ``evidence.json``: what it changed and measured, and examples of what it dropped and changed."""
         return {
-            **{"step": self.step, "changed": self.changed, "measures": self.measures.to_json()},
+            **{"step": self.step, "changed": self.changed, "measures": self.measures.evidence()},
             "dropped": {reason: self.dropped[reason].rows() for reason in sorted(self.dropped)},
             "rewritten": self.rewritten.rows(),
         }
@@ -251,6 +280,12 @@ class Account:
         rewritten = Examples.from_json(CHANGED_EXAMPLES, row["rewritten"])
         rest = {"measures": Measures.from_json(row["measures"]), "dropped": dropped, "rewritten": rewritten}
         return cls(**{**row, **rest})
+
+
+def _difference(before: str, after: str) -> int:
+    """The first place where two texts differ."""
+    signs = enumerate(zip(before, after, strict=False))
+    return next((place for place, (old, new) in signs if old != new), min(len(before), len(after)))
 
 
 def excerpt(text: str, start: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from groundup.core.errors import DataError, UsageError
 from groundup.core.progress import quantity, say
 from groundup.corpus.build import CorpusConfig, build_rank
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.pipeline.engine import Rank
 from groundup.corpus.pipeline.passes import READ
+from groundup.corpus.pipeline.ranks import Rank
 from groundup.corpus.pipeline.registry import PIPELINES, STEPS, expand, listed
 from groundup.corpus.pipeline.report import gather, terminal
 from groundup.corpus.pipeline.trial import Trial, trials
@@ -63,6 +64,8 @@ class ShardOptions:
     """Number of this rank, from 0 on."""
     world_size: int = 1
     """How many there are."""
+    wait_minutes: float = 0.0
+    """End when nothing new has come from the other ranks for so long; 0: wait as long as it takes."""
     out: Path | None = None
     """The run directory, which all ranks share."""
 
@@ -71,6 +74,8 @@ class ShardOptions:
             raise UsageError(f"--world-size is {self.world_size}; it must be at least 1")
         if not 0 <= self.rank < self.world_size:
             raise UsageError(f"--rank is {self.rank}; of {self.world_size} ranks it is from 0 to {self.world_size - 1}")
+        if self.wait_minutes < 0:
+            raise UsageError(f"--wait-minutes is {self.wait_minutes}; it must be at least 0")
 
 
 def usage() -> str:
@@ -87,7 +92,7 @@ def usage() -> str:
       public corpora by name: size, licence, and the command that reads a sample
   groundup corpus train-classifier --good FILE … --bad FILE … --out DIR
       learn a quality classifier, or with --ngram a model of how words follow each other, and say how good it is
-  groundup corpus shard [RECIPE] --rank R --world-size N [--out DIR] [--corpus.key value …]
+  groundup corpus shard [RECIPE] --rank R --world-size N [--wait-minutes M] [--out DIR] [--corpus.key value …]
       one of N independent ranks, on one machine or many; then `groundup corpus` puts together what they made
 
 As a stage:
@@ -224,7 +229,8 @@ def _show(console: Console, *parts: RenderableType) -> None:
 
 def shard(config: CorpusConfig, options: ShardOptions, out: Path) -> int:
     """``groundup corpus shard``."""
-    build_rank(config, out / "corpus", Rank(options.rank, options.world_size))
+    patience = 60 * options.wait_minutes or math.inf
+    build_rank(config, out / "corpus", Rank(options.rank, options.world_size, patience))
     say(f"✓ corpus: rank {options.rank} of {options.world_size} is done with {', '.join(expand(config.steps))}")
     return 0
 

@@ -2,22 +2,20 @@
 
 The input's shards and the names of the steps enter; the documents that are left, and the account of each step, leave.
 Killed at any moment, the same call goes on: what a shard gave in a pass is on the disk, whole, or it is made again.
-Ranks are processes that know nothing of each other but the folder; each takes every ``world_size``-th shard.
 """
 
-import json
+import shutil
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundup.core.files import read_json, write_json
-from groundup.core.progress import Progress, say
+from groundup.core.progress import Progress
 from groundup.corpus.dedup import CrossStep, Workspace
 from groundup.corpus.document import Document, read_documents
 from groundup.corpus.pipeline.account import Account, Profile
@@ -33,11 +31,9 @@ from groundup.corpus.pipeline.passes import (
     read_accounts,
     read_sizes,
 )
+from groundup.corpus.pipeline.ranks import ALONE, Rank, await_parts
 from groundup.corpus.pipeline.registry import STEPS, make
 from groundup.corpus.pipeline.whole import WholeStep
-
-#: Seconds between two looks whether the other ranks are done.
-LOOK = 1.0
 
 
 def cut_into_passes(steps: Sequence[str]) -> tuple[Pass, ...]:
@@ -56,32 +52,21 @@ def cut_into_passes(steps: Sequence[str]) -> tuple[Pass, ...]:
 
 
 @dataclass(frozen=True)
-class Rank:
-    """Which part of the work is ours."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    def mine(self, tasks: Sequence[Task]) -> list[Task]:
-        """Every ``world_size``-th of the tasks."""
-        return list(tasks[self.rank :: self.world_size])
-
-
-ALONE = Rank()
-
-
-@dataclass(frozen=True)
 class Resolve:
     """Phase 2 of a step across documents: the work on one range of hashes."""
 
     plan: Plan
     this: Pass
 
+    @cached_property
+    def workspace(self) -> Workspace:
+        return self.plan.workspace(self.this.number)
+
     def __call__(self, task: Task, tell: Tell) -> None:
-        start, workspace = time.thread_time(), self.plan.workspace(self.this.number)
+        start = time.thread_time()
         step: CrossStep = make(self.this.lead, self.plan.config)
-        step.resolve(workspace, task.number)
-        write_json(_bucket_seconds(workspace, task.number), time.thread_time() - start)
+        step.resolve(self.workspace, task.number)
+        write_json(_bucket_seconds(self.workspace, task.number), time.thread_time() - start)
 
 
 def _bucket_seconds(workspace: Workspace, bucket: int) -> Path:
@@ -92,24 +77,36 @@ def run(plan: Plan, shards: Sequence[Shard], executor: Executor, rank: Rank = AL
     """Bring every shard (of a rank) through every pass, as far as that is not done.
 
     Raises:
-        GroundupError: a worker died, the disk is full, a step cannot work; what is finished stays.
+        GroundupError: a worker died, the disk is full, a step cannot work; what is finished stays. Or other ranks make
+            the rank wait too long.
     """
+    own = rank.mine(range(len(shards)))
+    _forget_husks(plan, own)
     for this in plan.passes:
         if this.lead:
             _settle(plan, this, executor, rank)
         tasks = [
             Task(number, shard.name, _size(plan, this, number, shard), shard if not this.number else None)
-            for number, shard in enumerate(shards)
+            for number, shard in ((number, shards[number]) for number in own)
         ]
-        own = rank.mine(tasks)
-        waiting = [task for task in own if not plan.result(this.number, task.number).exists()]
-        total, left = (sum(task.size for task in some) for some in (own, waiting))
+        waiting = [task for task in tasks if not plan.result(this.number, task.number).exists()]
+        total, left = (sum(task.size for task in some) for some in (tasks, waiting))
         with Progress(this.lead or READ, total=total, unit="B", done=total - left) as progress:
             executor.run(ShardPass(plan, this), waiting, progress.advance)
-        _await([plan.result(this.number, number) for number in range(plan.shards)], rank)
-        if this.number and rank.world_size == 1:
-            for result in plan.results(this.number - 1):
-                (result / KEPT).unlink(missing_ok=True)
+        await_parts(plan.results(this.number), plan.folder, rank)
+        if this.number:
+            for number in own:
+                (plan.result(this.number - 1, number) / KEPT).unlink(missing_ok=True)
+
+
+def _forget_husks(plan: Plan, shards: Sequence[int]) -> None:
+    """Make again what lost its text, as a finished pass does, before the next pass had it: somebody deleted that."""
+    for number in shards:
+        for this in reversed(plan.passes[:-1]):
+            result = plan.result(this.number, number)
+            following = plan.result(this.number + 1, number)
+            if not following.exists() and result.exists() and not (result / KEPT).exists():
+                shutil.rmtree(result)
 
 
 def _size(plan: Plan, this: Pass, number: int, shard: Shard) -> int:
@@ -128,7 +125,7 @@ def _settle(plan: Plan, this: Pass, executor: Executor, rank: Rank) -> None:
     if buckets:
         tasks = [Task(bucket, f"bucket {bucket} of {this.lead}", 0) for bucket in range(buckets)]
         executor.run(Resolve(plan, this), rank.mine(tasks), lambda amount: None)
-        _await([_bucket_seconds(workspace, bucket) for bucket in range(buckets)], rank)
+        await_parts([_bucket_seconds(workspace, bucket) for bucket in range(buckets)], plan.folder, rank)
     if rank.rank == 0:
         start = time.process_time()
         if isinstance(step, CrossStep):
@@ -137,19 +134,7 @@ def _settle(plan: Plan, this: Pass, executor: Executor, rank: Rank) -> None:
             step.settle(workspace, list(_documents(plan, this.number - 1)))
         seconds = sum(read_json(_bucket_seconds(workspace, bucket)) for bucket in range(buckets))
         write_json(done, {"seconds": seconds + time.process_time() - start})
-    _await([done], rank)
-
-
-def _await(paths: Sequence[Path], rank: Rank) -> None:
-    """Until the other ranks have made these, too."""
-    if rank.world_size == 1:
-        return
-    told = False
-    while missing := sum(not path.exists() for path in paths):
-        if not told:
-            say(f"  rank {rank.rank}: waits for {missing} of {len(paths)} parts of other ranks in {paths[0].parent}")
-            told = True
-        time.sleep(LOOK)
+    await_parts([done], plan.folder, rank)
 
 
 def _documents(plan: Plan, number: int) -> Iterator[Document]:
@@ -213,39 +198,3 @@ class Outcome:
                     if path.exists():
                         with path.open("rb") as handle:
                             yield from handle
-
-    def groups(self) -> Sequence[Sequence[int]]:
-        """Numbers of documents that are relatives, as the last step says that compares; every number once."""
-        leads = [this for this in self.plan.passes if this.lead]
-        related = [this for this in leads if isinstance(make(this.lead, self.plan.config), WholeStep)]
-        if not related:
-            return self._clusters()
-        numbers = {json.loads(line)["id"]: number for number, line in enumerate(self.lines())}
-        groups = WholeStep.groups(self.plan.workspace(related[-1].number))
-        named = [[numbers[name] for name in group if name in numbers] for group in groups]
-        return [group for group in named if group]
-
-    def _clusters(self) -> "Groups":
-        """Relatives by the fact ``cluster``, with which a step across documents marks them."""
-        members: defaultdict[str, list[int]] = defaultdict(list)
-        for number, line in enumerate(self.lines()):
-            if b'"cluster"' in line and (cluster := json.loads(line).get("facts", {}).get("cluster")):
-                members[cluster].append(number)
-        return Groups(len(self.sizes()), list(members.values()))
-
-
-class Groups(Sequence[Sequence[int]]):
-    """Groups of ``count`` documents in the order of their first members; those of one take no memory but a number."""
-
-    def __init__(self, count: int, larger: Sequence[Sequence[int]]) -> None:
-        self._larger = {group[0]: group for group in larger}
-        first = np.ones(count, dtype=bool)
-        first[[number for group in larger for number in group[1:]]] = False
-        self._firsts = np.flatnonzero(first)
-
-    def __len__(self) -> int:
-        return len(self._firsts)
-
-    def __getitem__(self, place: Any) -> Any:
-        first = int(self._firsts[place])
-        return self._larger.get(first, (first,))

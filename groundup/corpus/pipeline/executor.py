@@ -1,4 +1,4 @@
-"""Where the work is done: in this process, or in several of this machine. A cluster is one more class with ``run``.
+"""Where the work is done: in this process, or in several of this machine; ``cluster`` has one more class with ``run``.
 
 Tasks enter; what they make lies on the disk when ``run`` returns. A task that is killed leaves nothing, and one that is
 done is not done again, so whoever runs them need not remember anything.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from groundup.core.errors import DataError, GroundupError
+from groundup.core.errors import DataError, GroundupError, StorageError
 
 Tell = Callable[[int], None]
 
@@ -58,11 +58,15 @@ class InProcess:
 
     def run(self, work: Work, tasks: Sequence[Task], tell: Tell) -> None:
         for task in tasks:
-            _do(work, task, tell)
+            do_task(work, task, tell)
 
 
-def _do(work: Work, task: Task, tell: Tell) -> None:
-    """Do a task; it tells no more than its size, and by its end all of it."""
+def do_task(work: Work, task: Task, tell: Tell) -> None:
+    """Do a task; it tells no more than its size, and by its end all of it.
+
+    Raises:
+        GroundupError: the machine has no memory left, or its files cannot be used; or what the task says itself.
+    """
     told = 0
 
     def tell_some(amount: int) -> None:
@@ -76,6 +80,13 @@ def _do(work: Work, task: Task, tell: Tell) -> None:
     except MemoryError as error:
         raise DataError(
             f"no memory left while working on {task.name}; lower --corpus.workers or --corpus.reading.max-megabytes"
+        ) from error
+    except ConnectionError:  # from telling: nobody is there any more
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or task.name}: {error.strerror or error}; finished shards are kept: run the same command "
+            "again"
         ) from error
     tell(task.size - told)
 
@@ -191,7 +202,7 @@ def _serve(pipe: Connection, work: Work) -> None:
         while True:
             task = pipe.recv()
             try:
-                _do(work, task, tell)
+                do_task(work, task, tell)
                 pipe.send(waiting)
                 waiting, last = 0, time.monotonic()
                 pipe.send(None)

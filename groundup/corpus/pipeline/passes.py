@@ -12,11 +12,12 @@ The result of a shard in a pass is a folder that appears whole or not at all, a 
 """
 
 import json
+import math
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -24,13 +25,13 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.core.errors import GroundupError
+from groundup.core.errors import GroundupError, StorageError
 from groundup.core.files import atomic_folder, read_json
 from groundup.corpus.dedup import CrossStep, Workspace
 from groundup.corpus.document import Document, Dropped, Step, read_documents
-from groundup.corpus.pipeline.account import Account, Profile
+from groundup.corpus.pipeline.account import Account, Profile, Shown
 from groundup.corpus.pipeline.executor import Task, Tell
-from groundup.corpus.pipeline.registry import make
+from groundup.corpus.pipeline.registry import blackening, make
 from groundup.corpus.pipeline.whole import WholeStep
 
 KEPT, SIZES, ACCOUNT = "kept.jsonl", "sizes.npy", "account.json"
@@ -71,6 +72,9 @@ class Plan:
     """A pipeline, its input and the folder where it works. Can be pickled."""
 
     folder: Path
+    """Another one, beside the others, whenever anything changes that the result depends on."""
+    made_from: Mapping[str, Any]
+    """What that is, by name."""
     config: Any
     """The sections that the steps are made from."""
     passes: tuple[Pass, ...]
@@ -104,10 +108,21 @@ class ShardPass:
         return [make(name, self.plan.config) for name in self.this.steps]
 
     @cached_property
+    def shown(self) -> Shown:
+        """Texts as people may see them: without what any step of the pipeline removes for their sake."""
+        names = [name for this in self.plan.passes for name in this.steps]
+        return partial(_blackened, blackening(names, self.plan.config))
+
+    @cached_property
     def following(self) -> CrossStep | None:
         """The next step across documents, if it wants to see every document on its way."""
         made = make(self.this.following, self.plan.config) if self.this.following else None
         return made if isinstance(made, CrossStep) else None
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """Of the step that the pass begins with; remembers how many documents each shard has."""
+        return self.plan.workspace(self.this.number)
 
     @cached_property
     def lead(self) -> CrossStep | WholeStep:
@@ -123,9 +138,16 @@ class ShardPass:
         target = self.plan.result(self.this.number, task.number)
         if target.exists():
             return
+        try:
+            self._make(target, task, tell)
+        except (OSError, StorageError):
+            if not target.exists():  # else a worker that was thought lost has made the same meanwhile
+                raise
+
+    def _make(self, target: Path, task: Task, tell: Tell) -> None:
         sketches = self.following.sketches() if self.following else None
-        names = [self.this.lead or READ, *self.this.steps]
-        with atomic_folder(target) as folder, _Results(folder, names, self.plan.dropped_characters) as results:
+        accounts = [Account(name, shown=self.shown) for name in (self.this.lead or READ, *self.this.steps)]
+        with atomic_folder(target) as folder, _Results(folder, accounts, self.plan.dropped_characters) as results:
             for document in self._incoming(task, results, tell):
                 kept = results.through(document, self.steps)
                 if kept is not None and sketches is not None:
@@ -167,12 +189,19 @@ class ShardPass:
 
     def _judged(self, task: Task, results: "_Results") -> Iterator[tuple[int, Document | None]]:
         """Bytes and documents of the pass before, as far as the step across documents keeps them."""
-        workspace = self.plan.workspace(self.this.number)
-        judge: Judge = self.lead.verdicts(workspace, task.number)
+        judge: Judge = self.lead.verdicts(self.workspace, task.number)
         before = self.plan.result(self.this.number - 1, task.number) / KEPT
         for position, document in enumerate(read_documents(before)):
             size = document.bytes
             yield size, results.apply(0, partial(judge, position), document)
+
+
+def _blackened(steps: Sequence[Step], text: str) -> str:
+    document = Document("", "", "", text)
+    for step in steps:
+        after = step(document)
+        document = after if isinstance(after, Document) else replace(document, text="")
+    return document.text
 
 
 #: The step that every pipeline begins with.
@@ -182,9 +211,9 @@ READ = "read"
 class _Results(ExitStack):
     """The files of a shard's result while they are written, and the account of the steps."""
 
-    def __init__(self, folder: Path, names: Sequence[str], dropped_characters: int) -> None:
+    def __init__(self, folder: Path, accounts: Sequence[Account], dropped_characters: int) -> None:
         super().__init__()
-        self.accounts = [Account(name) for name in names]
+        self.accounts = accounts
         self.read, self.kept = Profile(), Profile()
         self._folder = folder
         self._sizes = array("q")
@@ -245,7 +274,11 @@ class _Results(ExitStack):
 def attempt(step: Callable[[Document], Document | Dropped], document: Document) -> Document | Dropped:
     """What a step makes of a document. One that no step could foresee costs that document, counted, not the corpus."""
     try:
-        return step(document)
+        after = step(document)
+        measures = after.document.measures if isinstance(after, Dropped) else after.measures
+        if not all(map(math.isfinite, measures.values())):
+            raise ValueError(f"measures are no finite numbers: {dict(measures)}")
+        return after
     except (GroundupError, MemoryError, OSError):
         raise
     except Exception as error:

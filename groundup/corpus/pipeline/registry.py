@@ -24,7 +24,12 @@ class Entry:
     """The section of the configuration that the class is made from; or a function that chooses what it is made from."""
     across: bool = False
     """Whether it looks across documents."""
+    blackens: Callable[[Any], tuple[Any, ...]] | None = None
+    """Where nobody should see what the step replaces: what it is made from to blacken that in examples for people."""
 
+
+#: What examples show instead of what nobody should see.
+BLACKENED = "█████"
 
 STEPS: Mapping[str, Entry] = {
     "extract": Entry(
@@ -99,13 +104,18 @@ STEPS: Mapping[str, Entry] = {
     ),
     "word list": Entry(
         "groundup.corpus.scoring:WordListFilter",
-        "drops texts with too many words of a list, such as one for toxic content",
+        "drops texts with too many words of lists, such as those for toxic content",
         "word_list",
     ),
     "classifier": Entry(
         "groundup.corpus.scoring:ClassifierFilter",
         "drops what is unlike the good examples of a classifier (`groundup corpus train-classifier`)",
         "classifier",
+    ),
+    "toxicity": Entry(
+        "groundup.corpus.scoring:ToxicityFilter",
+        "drops what is like the bad examples of one of several classifiers: insults, adult content",
+        "toxicity",
     ),
     "perplexity": Entry(
         "groundup.corpus.scoring:PerplexityFilter",
@@ -116,10 +126,11 @@ STEPS: Mapping[str, Entry] = {
         "groundup.corpus.redaction:Redaction",
         "replaces addresses, numbers and keys of people by typed placeholders",
         "redaction",
+        blackens=lambda config: (replace(config.redaction, placeholder=BLACKENED),),
     ),
     "decontamination": Entry(
         "groundup.corpus.decontamination:Decontamination",
-        "drops, cuts or marks texts that share a run of words with the benchmarks that are named",
+        "drops, cuts or marks texts that share a run of words with benchmarks: your files, or problems of our own",
         "decontamination",
     ),
     "exact duplicates": Entry(
@@ -150,6 +161,12 @@ STEPS: Mapping[str, Entry] = {
         "groundup.corpus.dedup:MinHash",
         "one of each set of documents that resemble each other, in a corpus of any size",
         "minhash",
+        across=True,
+    ),
+    "embedding": Entry(
+        "groundup.corpus.dedup:Embedding",
+        "one of each set of documents that say the same in other words (Abbas et al. 2023)",
+        "embedding",
         across=True,
     ),
     "substring": Entry(
@@ -231,8 +248,15 @@ def make(name: str, config: Any) -> Any:
     Raises:
         UsageError: it needs a package that is not installed, or its section is wrong.
     """
-    entry = STEPS[name]
-    module, _, kind = entry.place.partition(":")
-    given = entry.arguments
-    arguments = (getattr(config, given),) if isinstance(given, str) else given(config)
+    given = STEPS[name].arguments
+    return _made(name, (getattr(config, given),) if isinstance(given, str) else given(config))
+
+
+def blackening(steps: Iterable[str], config: Any) -> list[Any]:
+    """Steps that make a text fit to be seen, where one of ``steps`` removes something for people's sake."""
+    return [_made(name, blackens(config)) for name in steps if (blackens := STEPS[name].blackens)]
+
+
+def _made(name: str, arguments: tuple[Any, ...]) -> Any:
+    module, _, kind = STEPS[name].place.partition(":")
     return getattr(importlib.import_module(module), kind)(*arguments)

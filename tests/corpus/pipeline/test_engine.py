@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,11 +16,11 @@ import pytest
 
 from groundup.core.errors import DataError, StorageError
 from groundup.core.files import TEMPORARY_PREFIX
-from groundup.corpus.build import CorpusConfig, build, build_rank
+from groundup.corpus.build import CorpusConfig, build, build_rank, prepare
 from groundup.corpus.document import Document, read_documents
 from groundup.corpus.pipeline import passes
-from groundup.corpus.pipeline.engine import Rank
 from groundup.corpus.pipeline.executor import Processes, Task
+from groundup.corpus.pipeline.ranks import Rank
 from groundup.corpus.reading import ReadingConfig
 from tests.corpus.pipeline.conftest import contents
 
@@ -33,7 +34,7 @@ from pathlib import Path
 import groundup.core.run
 from groundup.corpus.build import *
 from groundup.corpus.pipeline import passes
-from groundup.corpus.pipeline.engine import Rank
+from groundup.corpus.pipeline.ranks import Rank
 
 groundup.core.run.code_version = lambda module: "the same"
 path, out = map(Path, sys.argv[1:])
@@ -144,13 +145,16 @@ def test_a_document_on_which_a_step_fails_is_dropped_with_the_error(
     def failing(document: Document) -> Document:
         if document.id == "part1.jsonl:3":
             raise RecursionError("maximum recursion depth exceeded")
-        return document
+        return replace(document, measures={"score": float("nan")}) if document.id == "part2.jsonl:4" else document
 
     monkeypatch.setattr(passes, "make", lambda name, config: failing)
     build(replace(config, steps=("clean",)), tmp_path / "out", seed=1)
     lines = (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8").splitlines()
-    [row] = [row for row in map(json.loads, lines) if row["reason"] == "step failed"]
-    assert row["id"] == "part1.jsonl:3" and row["detail"] == "RecursionError: maximum recursion depth exceeded"
+    rows = {row["id"]: row["detail"] for row in map(json.loads, lines) if row["reason"] == "step failed"}
+    assert rows == {
+        "part1.jsonl:3": "RecursionError: maximum recursion depth exceeded",
+        "part2.jsonl:4": "ValueError: measures are no finite numbers: {'score': nan}",
+    }
 
 
 def test_dropped_texts_may_be_cut(config: CorpusConfig, tmp_path: Path) -> None:
@@ -185,3 +189,35 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("tiny", encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.txt is too short \(4 characters, the limit is 100\)"):
         build(CorpusConfig(path=tmp_path / "a.txt"), tmp_path / "out", seed=1)
+
+
+def test_a_result_that_somebody_deleted_is_made_again(config: CorpusConfig, tmp_path: Path) -> None:
+    """Also when the pass that it is made from has gone to the next one already, and keeps no text any more."""
+    build(config, tmp_path / "fresh", seed=1)
+    build_rank(config, tmp_path / "out", Rank())
+    [folder] = tmp_path.glob("out-shards/*")
+    last = max(folder.glob("pass-*"))
+    assert not list(folder.glob("pass-0/*/kept.jsonl")) and last.name == "pass-2"
+    shutil.rmtree(last / "000003")
+    shutil.rmtree(folder / "pass-1" / "000005")
+    build(config, tmp_path / "out", seed=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_a_shard_that_two_workers_make_at_once_is_made(
+    config: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster, when a worker that was thought lost is only slow."""
+    plan, shards = prepare(config, tmp_path / "out")
+    work, task = passes.ShardPass(plan, plan.passes[0]), Task(0, "first", 0, shards[0])
+    target, finish = plan.result(0, 0), passes._Results.finish
+    work(task, lambda amount: None)
+    made = contents(target.rename(tmp_path / "other"))
+
+    def finish_second(results: Any) -> None:
+        finish(results)
+        shutil.copytree(tmp_path / "other", target)
+
+    monkeypatch.setattr(passes._Results, "finish", finish_second)
+    work(task, lambda amount: None)
+    assert contents(target) == made and not list(tmp_path.rglob(f"{TEMPORARY_PREFIX}*"))

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import sys
@@ -30,6 +31,8 @@ class Fail:
     def __call__(self, task: Task, tell: Tell) -> None:
         if task.what == "error":
             raise StorageError("no space left on the disk")
+        if task.what == "system":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/gone")
         if task.what == "memory":
             raise MemoryError
         if task.what == "bug":
@@ -55,7 +58,11 @@ def test_every_task_is_done_and_its_size_told(executor: Executor, tmp_path: Path
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize(
     ("what", "error", "words"),
-    [("error", StorageError, "no space left"), ("memory", DataError, "no memory left while working on part1")],
+    [
+        ("error", StorageError, "no space left"),
+        ("system", StorageError, "/gone: No such file or directory; finished shards are kept: run the same command"),
+        ("memory", DataError, "no memory left while working on part1"),
+    ],
 )
 def test_errors_come_back_as_they_are(executor: Executor, what: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
