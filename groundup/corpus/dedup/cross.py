@@ -5,7 +5,7 @@ memory. So every such step works in four phases, through files in a folder of it
 
     sketch    document  -> hashes         while a shard is read, by whoever reads it
     resolve   bucket    -> repetitions    equal hashes meet: each bucket holds one range of hash values of all shards
-    settle              -> decisions      once; only MinHash has something to do (which documents form a cluster)
+    settle              -> decisions      once; only MinHash and Embedding have something to do (which documents stay)
     verdict   document  -> kept, changed or dropped    while the shard is read again
 
     step = Exact(ExactConfig())
@@ -67,7 +67,7 @@ class Sketch:
     places: Words32
     """Where in the document each hash belongs: the number of a paragraph, of a token, of a band."""
     row: Words32
-    """What a comparison of two documents needs, of one length for all documents (MinHash's signature); or nothing."""
+    """What comparing two documents needs (a fingerprint, a vector), of one length for all documents; or nothing."""
 
 
 class Sketches:
@@ -106,7 +106,8 @@ class Sketches:
             np.save(folder / "rows.npy", np.stack([s.row for s in self._sketches]) if names else _NO_ROWS)
             np.save(folder / "ids.npy", np.frombuffer(b"".join(names), dtype=np.uint8))
             np.save(folder / "id_ends.npy", np.cumsum([len(name) for name in names], dtype=np.int64))
-            counts = {"step": self._step.name, "documents": len(names), "hashes": len(keys)}
+            hashes = len(keys) + self._step.counts_as * len(names)
+            counts = {"step": self._step.name, "documents": len(names), "hashes": hashes}
             (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
 
 
@@ -226,6 +227,8 @@ class CrossStep(ABC):
     """A step across documents; see the module for its phases. Can be pickled."""
 
     name: str
+    counts_as: int = 0
+    """Hashes that a document counts for, beside its own, where the work is divided into buckets."""
 
     def sketches(self) -> Sketches:
         """An empty collection for the documents of a shard."""
@@ -239,12 +242,16 @@ class CrossStep(ABC):
         """Phase 2: find what repeats in one bucket, unless that is known."""
         target = workspace.repetitions(bucket)
         if not target.exists():
-            found = self.repeated(workspace, _bucket(workspace, bucket))
+            found = self.find(workspace, bucket)
             save_array(target, found[:, np.lexsort(found[::-1])])
 
-    @abstractmethod
+    def find(self, workspace: Workspace, bucket: int) -> Integers:
+        """What phases 3 and 4 must know of one bucket; shape [columns, entries], the first column is the document."""
+        return self.repeated(workspace, _bucket(workspace, bucket))
+
     def repeated(self, workspace: Workspace, groups: Repeated) -> Integers:
-        """What phase 4 must know of equal hashes; shape [columns, entries], the first column is the document."""
+        """The same, from the equal hashes of the bucket; for steps that have no other way to find."""
+        raise NotImplementedError
 
     def settle(self, workspace: Workspace) -> None:  # noqa: B027, for it is no mistake to decide nothing
         """Phase 3: decide what concerns all documents at once; most steps have nothing to decide."""

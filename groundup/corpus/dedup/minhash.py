@@ -4,12 +4,18 @@ Two documents resemble each other as far as their sets of shingles (runs of word
 Their MinHash signatures agree at any one place with probability J (Broder 1997). Cut into ``bands`` of ``rows`` places,
 two signatures agree in at least one whole band with probability 1 - (1 - J^rows)^bands: nearly never for a small J,
 nearly always for a large one (Indyk & Motwani 1998; Leskovec, Rajaraman & Ullman, "Mining of Massive Datasets", ch. 3;
-``collision_probability``). Pairs that meet so are then judged by all places of their signatures.
+``collision_probability``). So bands that let nearly all resembling pairs meet, and others too, come first; pairs that
+met are then judged by their *fingerprints*, which tell resemblance apart far more finely than the signatures could.
+
+A fingerprint is a MinHash of one permutation (Li, Owen & Zhang 2012, "One permutation hashing"): the numbers are
+divided into ``PLACES`` ranges, and the smallest shingle of each is kept, of which eight bits are enough (Li & König
+2010, "b-bit minwise hashing"). It takes the bytes of 128 places of a signature and a fraction of their time, and draws
+shingles without putting them back, so that documents of a few hundred are compared nearly exactly.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,21 +24,23 @@ from numpy.typing import NDArray
 
 from groundup.core import compiled
 from groundup.core.errors import UsageError
-from groundup.core.files import atomic_file, atomic_folder
+from groundup.core.files import atomic_file
 from groundup.core.seeding import numpy_rng
-from groundup.corpus.dedup.collection import Clusters, Vocabulary, skeleton_hashes
-from groundup.corpus.dedup.cross import CrossStep, Integers, Repeated, Sketch, Verdicts, Words32, Workspace, open_array
+from groundup.corpus.dedup.collection import Vocabulary, skeleton_hashes
+from groundup.corpus.dedup.cross import Integers, Repeated, Sketch, Words32, Workspace
 from groundup.corpus.dedup.hashing import STEP, Hashes, mix, run_hashes
+from groundup.corpus.dedup.near import Keep, NearStep
 from groundup.corpus.dedup.words import small_letters, word_hashes
-from groundup.corpus.document import Document, Dropped
+from groundup.corpus.document import Document
 
 #: In a bucket of at most so many documents all pairs are judged; in a larger one each with the first and the last one.
 SMALL_BUCKET = 16
-#: Of documents at least this share as long as the longest, the first is kept: order tells preference.
-ABOUT_AS_LONG = 0.8
-_PAIRS_TOGETHER = 1 << 15
+#: Places of a fingerprint, of a byte each; a power of two.
+PLACES = 512
 _KERNELS = "groundup.corpus.dedup.kernels.minhash"
 _NOTHING = np.uint32(2**32 - 1)
+
+Marks = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,15 +51,15 @@ class MinHashConfig:
     """What shingles are made of: words in small letters, or their skeletons, which see through old spelling."""
     ngram: int = 5
     """Words per shingle."""
-    bands: int = 14
+    bands: int = 20
     """Chances to meet; see rows."""
-    rows: int = 8
-    """Places that must agree for documents to meet in a band: 14 x 8 finds pairs of resemblance 0.8 with
-    probability 0.92, 0.7 with 0.56, 0.5 with 0.05; 64 x 2 finds 0.3 with 0.998."""
+    rows: int = 6
+    """Places that must agree for documents to meet in a band: 20 x 6 lets pairs of resemblance 0.8 meet with
+    probability 0.998, 0.7 with 0.92, 0.5 with 0.27; 14 x 8, as in FineWeb, 0.92, 0.56, 0.05; 64 x 2 0.3 with 0.998."""
     similarity: float = 0.7
-    """Of documents that met, those resemble each other whose signatures agree at this share of the places; with 0 it
-    suffices that they met."""
-    keep: Literal["first", "longest"] = "first"
+    """Of documents that met, those resemble each other that share this part of their shingles, as their fingerprints
+    say; with 0 it suffices that they met, as in FineWeb."""
+    keep: Keep = "first"
     """Which one stays."""
     min_words: int = 20
     """Shorter documents are not judged."""
@@ -74,10 +82,11 @@ class MinHashConfig:
 
 # --- signatures -------------------------------------------------------------------------------------------------------
 
-_text_signature = compiled.Kernel(
-    f"{_KERNELS}:text_signature",
+_text_sketch = compiled.Kernel(
+    f"{_KERNELS}:text_sketch",
     "i64",
-    *("u8*", "i64", "u32*", "u64*", "u32*", "i64", "i64", "u32*", "u32*", "i64", "u32*"),
+    *("u8*", "i64", "u32*", "u64*", "u32*", "i64", "i64", "u32*", "u32*"),
+    *("i64", "i64", "u32*", "u64*", "u32*", "i64", "u8*"),
 )
 _sign = compiled.Kernel(f"{_KERNELS}:sign", "i64", "u32*", "i64", "u32*", "u32*", "i64", "u32*")
 _band = compiled.Kernel(f"{_KERNELS}:band", "i64", "u32*", "i64", "i64", "u64*")
@@ -109,36 +118,6 @@ def signature_of_keys(keys: Words32, count: int) -> Words32:
     return smallest
 
 
-def text_signature(text: str, config: MinHashConfig) -> tuple[Words32, int]:
-    """(signature of a text, number of its shingles); a text that is too short to be judged has none."""
-    least = max(config.min_words, config.ngram)
-    if config.words == "plain" and compiled.available():
-        return _compiled_signature(text, config, least)
-    hashes = word_hashes(text) if config.words == "plain" else skeleton_hashes(text, _vocabulary())
-    keys = shingle_keys(hashes if len(hashes) >= least else hashes[:0], config.ngram)
-    return signature_of_keys(keys, config.permutations), len(keys)
-
-
-def _compiled_signature(text: str, config: MinHashConfig, least: int) -> tuple[Words32, int]:
-    """From the text to the signature in one call."""
-    data = text.encode("utf-8", "surrogatepass")
-    most = len(data) // 2 + 2
-    hashes, scratch = np.empty(most, dtype=np.uint64), np.empty(most, dtype=np.uint32)
-    smallest = np.full(config.permutations, _NOTHING, dtype=np.uint32)
-    small, factors, offsets = _constants(config.permutations)
-    count = _text_signature(
-        *(data, len(data), small, hashes, scratch, config.ngram, least),
-        *(factors, offsets, config.permutations, smallest),
-    )
-    return smallest, count
-
-
-@cache
-def _constants(permutations: int) -> tuple[Any, ...]:
-    """Addresses of what every call needs; its arrays are kept alive by the caches of their functions."""
-    return compiled.pointers(small_letters(), *permutations32(permutations))
-
-
 @cache
 def _vocabulary() -> Vocabulary:
     """The words that this process has met."""
@@ -155,6 +134,57 @@ def band_keys(signature: Words32, bands: int, rows: int) -> Hashes:
     for column in signature.reshape(bands, rows).T:
         keys = keys * np.uint64(STEP) + column
     return mix(keys)
+
+
+def fingerprint(keys: Words32) -> Marks:
+    """Of the smallest key of each range a number from 1 to 255, and 0 where there is none; shape [PLACES]."""
+    smallest = np.full(PLACES, _NOTHING, dtype=np.uint32)
+    np.minimum.at(smallest, keys // np.uint32(2**32 // PLACES), keys)
+    return np.where(smallest == _NOTHING, 0, smallest % np.uint32(255) + np.uint32(1)).astype(np.uint8)
+
+
+def resemblance(one: Marks, other: Marks) -> NDArray[np.float64]:
+    """The resemblance of documents by their fingerprints, estimated without bias; the last dimension is the places.
+
+    Of the places at which somebody has a key, the share at which both have the same one; one in 255 of those at which
+    they have different ones looks the same.
+    """
+    both = np.count_nonzero((one != 0) & (other != 0), axis=-1)
+    either = np.count_nonzero((one != 0) | (other != 0), axis=-1)
+    agreeing = np.count_nonzero((one == other) & (one != 0), axis=-1)
+    return np.maximum(255 * agreeing - both, 0) / 254 / np.maximum(either, 1)
+
+
+def text_sketch(text: str, config: MinHashConfig) -> tuple[Hashes, Marks, int]:
+    """(keys of a text's bands, fingerprint, number of its shingles); one that is too short to be judged has none."""
+    least = max(config.min_words, config.ngram)
+    if config.words == "plain" and compiled.available():
+        return _compiled_sketch(text, config, least)
+    hashes = word_hashes(text) if config.words == "plain" else skeleton_hashes(text, _vocabulary())
+    keys = shingle_keys(hashes if len(hashes) >= least else hashes[:0], config.ngram)
+    bands = band_keys(signature_of_keys(keys, config.permutations), config.bands, config.rows)
+    return bands[: config.bands if len(keys) else 0], fingerprint(keys), len(keys)
+
+
+def _compiled_sketch(text: str, config: MinHashConfig, least: int) -> tuple[Hashes, Marks, int]:
+    """From the text to its sketch in one call."""
+    data = text.encode("utf-8", "surrogatepass")
+    most = len(data) // 2 + 2
+    hashes, scratch = np.empty(most, dtype=np.uint64), np.empty(most, dtype=np.uint32)
+    smallest, lowest = (np.full(count, _NOTHING, dtype=np.uint32) for count in (config.permutations, PLACES))
+    keys, marks = np.empty(config.bands, dtype=np.uint64), np.zeros(PLACES, dtype=np.uint8)
+    small, factors, offsets = _constants(config.permutations)
+    count = _text_sketch(
+        *(data, len(data), small, hashes, scratch, config.ngram, least, factors, offsets),
+        *(config.bands, config.rows, smallest, keys, lowest, PLACES, marks),
+    )
+    return keys[: config.bands if count else 0], marks, count
+
+
+@cache
+def _constants(permutations: int) -> tuple[Any, ...]:
+    """Addresses of what every call needs; its arrays are kept alive by the caches of their functions."""
+    return compiled.pointers(small_letters(), *permutations32(permutations))
 
 
 # --- the probability to meet ------------------------------------------------------------------------------------------
@@ -196,105 +226,35 @@ def draw_collision_probability(
 # --- the step ---------------------------------------------------------------------------------------------------------
 
 
-class MinHash(CrossStep):
-    """Keeps one of every set of documents that say nearly the same.
-
-    Documents that resemble each other form clusters. In each the first is kept (or the longest: the first of those
-    about as long) and those that resemble it leave; then the same among the rest. So every document that leaves
-    resembles one that stays. Those that stay carry the fact ``cluster`` where others of theirs stay as well:
-    what a split must not part.
-    """
+class MinHash(NearStep):
+    """Keeps one of every set of documents that resemble each other; see ``NearStep``."""
 
     name = "near duplicates"
+    reason = "near duplicate"
+    scale = "resemblance"
 
     def __init__(self, config: MinHashConfig) -> None:
+        super().__init__(config.similarity, config.keep)
         self.config = config
 
-    @cached_property
-    def _needed(self) -> int:
-        """At how many places signatures must agree."""
-        return int(np.ceil(self.config.similarity * self.config.permutations - 1e-9))
-
     def sketch(self, document: Document) -> Sketch:
-        signature, size = text_signature(document.text, self.config)
-        bands = self.config.bands if size else 0
-        keys = band_keys(signature, self.config.bands, self.config.rows)[:bands]
-        places = np.arange(bands, dtype=np.uint32)
-        return Sketch(keys, np.zeros_like(places), places, np.append(signature, np.uint32(size)))
+        keys, marks, shingles = text_sketch(document.text, self.config)
+        places = np.arange(len(keys), dtype=np.uint32)
+        row = np.append(marks.view(np.uint32), np.uint32(shingles))
+        return Sketch(keys, np.zeros_like(places), places, row)
 
     def repeated(self, workspace: Workspace, groups: Repeated) -> Integers:
-        """Columns: document, an earlier one that it resembles, at how many places their signatures agree."""
-        later, earlier = _pairs(groups)
-        agreeing = np.full(len(later), self.config.permutations, dtype=np.int64)
-        if self._needed:
-            for start in range(0, len(later), _PAIRS_TOGETHER):
-                chunk = slice(start, start + _PAIRS_TOGETHER)
-                agreeing[chunk] = _agreeing(workspace, later[chunk], earlier[chunk])
-        found = agreeing >= self._needed
-        return np.stack([later[found], earlier[found], agreeing[found]])
+        """Columns: document, an earlier one that it resembles."""
+        pairs = _pairs(groups)
+        return pairs[:, self.alike(self.compare(workspace, *pairs))] if self.least else pairs
 
-    def settle(self, workspace: Workspace) -> None:
-        """Decide which document of each cluster stays; takes memory for the pairs, not for all documents."""
-        if workspace.decisions.exists():
-            return
-        pairs = [open_array(workspace.repetitions(bucket))[:2] for bucket in range(workspace.buckets)]
-        dropped: list[tuple[int, int, int]] = []
-        clusters: list[tuple[int, int]] = []
-        for members in _clusters(np.concatenate(pairs, axis=1)):
-            left = self._settle_cluster(workspace, members, dropped)
-            clusters += [(document, int(members[0])) for document in left if len(left) > 1]
-        with atomic_folder(workspace.decisions) as folder:
-            np.save(folder / "dropped.npy", np.array(sorted(dropped), dtype=np.int64).reshape(-1, 3))
-            np.save(folder / "clusters.npy", np.array(sorted(clusters), dtype=np.int64).reshape(-1, 2))
-
-    def _settle_cluster(
-        self, workspace: Workspace, members: Integers, dropped: list[tuple[int, int, int]]
-    ) -> list[int]:
-        """Add to ``dropped`` (document, the one that stays for it, places that agree); return those that stay."""
-        rows = workspace.rows(members)
-        stay: list[int] = []
-        while len(members):
-            sizes = rows[:, -1]
-            about = ABOUT_AS_LONG * sizes.max() if self.config.keep == "longest" else 0
-            chosen = int(np.argmax(sizes >= about))
-            agreeing = np.count_nonzero(rows[:, :-1] == rows[chosen, :-1], axis=1)
-            same = agreeing >= self._needed
-            same[chosen] = False
-            kept = int(members[chosen])
-            dropped += [(int(d), kept, int(n)) for d, n in zip(members[same], agreeing[same], strict=True)]
-            stay.append(kept)
-            same[chosen] = True
-            members, rows = members[~same], rows[~same]
-        return stay
-
-    def verdicts(self, workspace: Workspace, shard: int) -> Verdicts:
-        return _MinHashVerdicts(workspace, shard, self.config.permutations)
+    def likeness(self, workspace: Workspace, rows: Words32, one: Integers, other: Integers) -> NDArray[np.float64]:
+        fingerprints = np.ascontiguousarray(rows[:, :-1]).view(np.uint8)
+        return resemblance(fingerprints[one], fingerprints[other])
 
 
-class _MinHashVerdicts(Verdicts):
-    def __init__(self, workspace: Workspace, shard: int, permutations: int) -> None:
-        self._workspace = workspace
-        self._permutations = permutations
-        start, stop = workspace.starts[shard : shard + 2]
-        dropped, clusters = (open_array(workspace.decisions / f"{name}.npy") for name in ("dropped", "clusters"))
-        first, last = np.searchsorted(dropped[:, 0], (start, stop))
-        self._dropped = {int(d) - start: (int(kept), int(n)) for d, kept, n in dropped[first:last]}
-        first, last = np.searchsorted(clusters[:, 0], (start, stop))
-        self._clusters = {int(d) - start: int(cluster) for d, cluster in clusters[first:last]}
-
-    def __call__(self, position: int, document: Document) -> Document | Dropped:
-        if position in self._dropped:
-            kept, agreeing = self._dropped[position]
-            detail = f"resemblance {agreeing / self._permutations:.2f}, estimated, with {self._workspace.id_of(kept)}"
-            return Dropped.of(document, "near duplicate", detail)
-        if position in self._clusters:
-            cluster = self._workspace.id_of(self._clusters[position])
-            return replace(document, facts={**document.facts, "cluster": cluster})
-        return document
-
-
-def _pairs(groups: Repeated) -> tuple[Integers, Integers]:
-    """(later, earlier) documents of every pair to judge, each once."""
+def _pairs(groups: Repeated) -> Integers:
+    """(later, earlier) documents of every pair to judge, each once; shape [2, pairs]."""
     entries = np.arange(len(groups.firsts))
     sizes = np.bincount(groups.firsts, minlength=len(entries))[groups.firsts] if len(entries) else entries
     later, earlier = [entries], [groups.firsts]
@@ -306,23 +266,4 @@ def _pairs(groups: Repeated) -> tuple[Integers, Integers]:
         later.append(one[together])
         earlier.append(one[together] - distance)
     pairs = np.stack([groups.documents[np.concatenate(later)], groups.documents[np.concatenate(earlier)]])
-    pairs = np.unique(pairs[:, pairs[0] != pairs[1]], axis=1)
-    return pairs[0], pairs[1]
-
-
-def _agreeing(workspace: Workspace, later: Integers, earlier: Integers) -> Integers:
-    """At how many places the signatures of each pair agree."""
-    documents, places = np.unique(np.concatenate([later, earlier]), return_inverse=True)
-    rows = workspace.rows(documents)[:, :-1]
-    one, other = places[: len(later)], places[len(later) :]
-    return np.count_nonzero(rows[one] == rows[other], axis=1)
-
-
-def _clusters(pairs: Integers) -> list[Integers]:
-    """Connected documents, in order."""
-    documents, places = np.unique(pairs, return_inverse=True)
-    places = places.reshape(pairs.shape)
-    clusters = Clusters(len(documents))
-    for later, earlier in zip(places[0].tolist(), places[1].tolist(), strict=True):
-        clusters.union(later, earlier)
-    return [documents[group] for group in clusters.groups()]
+    return np.unique(pairs[:, pairs[0] != pairs[1]], axis=1)

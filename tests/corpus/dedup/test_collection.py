@@ -205,17 +205,7 @@ def test_scripts_without_spaces_are_judged_by_character() -> None:
     assert drop(text, text[:140] + "日" + text[141:])[0] == ["d0"]
 
 
-def test_folio_spelling_is_found_and_different_passages_are_not() -> None:
-    modern = (
-        "When I have seen the justice of our sovereign king upon the hill, and heard his music given to "
-        "the evening, I have loved the day whereof our fathers spoke; never did any prince so quickly leave "
-        "his poor old soldiers unto such a death, nor ever shall the sun behold it more."
-    )
-    folio = (
-        "When I haue seene the Iustice of our Soueraigne King vpon the Hill, and heard his Musicke giuen to "
-        "the Euening, I haue lou'd the day whereof our Fathers spoke; neuer did any Prince so quickly leaue "
-        "his poore olde Souldiers vnto such a Death, nor euer shall the Sunne behold it more."
-    )
+def test_folio_spelling_is_found_and_different_passages_are_not(modern: str, folio: str) -> None:
     other = (
         "Good morrow, gentle lady, will you walk with me along the river bank this summer morning, where the "
         "willow bends and children gather flowers for the market, singing as they go about the town again."

@@ -13,7 +13,16 @@ from groundup.core.errors import UsageError
 from groundup.corpus.dedup import MinHash, MinHashConfig, Workspace, collision_probability, run
 from groundup.corpus.dedup import draw_collision_probability as draw
 from groundup.corpus.dedup.cross import _bucket
-from groundup.corpus.dedup.minhash import band_keys, permutations32, shingle_keys, signature_of_keys, text_signature
+from groundup.corpus.dedup.minhash import (
+    PLACES,
+    band_keys,
+    fingerprint,
+    permutations32,
+    resemblance,
+    shingle_keys,
+    signature_of_keys,
+    text_sketch,
+)
 from groundup.corpus.dedup.words import word_hashes
 from groundup.corpus.document import Document, Dropped
 
@@ -41,7 +50,7 @@ def reasons(results: list[Document | Dropped]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("config", [PLAIN, MinHashConfig(ngram=1, bands=3, rows=5, min_words=1)])
-def test_compiled_signatures_equal_plain_ones(uncompiled: Callable[[bool], None], config: MinHashConfig) -> None:
+def test_compiled_sketches_equal_plain_ones(uncompiled: Callable[[bool], None], config: MinHashConfig) -> None:
     if not compiled.available():
         pytest.skip("kernels are off")
     rng = random.Random(1)
@@ -50,13 +59,11 @@ def test_compiled_signatures_equal_plain_ones(uncompiled: Callable[[bool], None]
         "one two",
         *(" ".join(rng.choices(["ab", "cd", "é", "中", "Xy"], k=length)) for length in range(1, 60, 7)),
     ]
-    fast = [(*text_signature(text, config),) for text in texts]
-    bands = [band_keys(signature, config.bands, config.rows) for signature, _ in fast]
+    fast = [text_sketch(text, config) for text in texts]
     uncompiled(True)
-    for text, (signature, size), keys in zip(texts, fast, bands, strict=True):
-        expected, expected_size = text_signature(text, config)
-        assert (signature.tolist(), size) == (expected.tolist(), expected_size)
-        assert keys.tolist() == band_keys(expected, config.bands, config.rows).tolist()
+    for text, (keys, marks, size) in zip(texts, fast, strict=True):
+        plain_keys, plain_marks, plain_size = text_sketch(text, config)
+        assert (keys.tolist(), marks.tolist(), size) == (plain_keys.tolist(), plain_marks.tolist(), plain_size)
 
 
 @settings(max_examples=30)
@@ -84,6 +91,30 @@ def test_estimates_are_unbiased_and_vary_as_the_theory_says(resemblance: float) 
     spread = (exact * (1 - exact) / count) ** 0.5
     assert abs(np.mean(estimates) - exact) < 4 * spread / pairs**0.5
     assert 0.8 * spread < np.std(estimates) < 1.2 * spread
+
+
+@pytest.mark.parametrize("size", [150, 1500, 20000])
+@pytest.mark.parametrize("alike", [0.2, 0.5, 0.8])
+def test_fingerprints_are_unbiased_and_vary_as_the_theory_says(size: int, alike: float) -> None:
+    """Li, Owen & Zhang 2012, theorem 2; and what eight bits add."""
+    rng = np.random.default_rng(6)
+    shared, pairs = round(2 * size * alike / (1 + alike)), 300
+    union = 2 * size - shared
+    exact, estimates = shared / union, []
+    for _ in range(pairs):
+        keys = rng.integers(0, 2**32, size=union, dtype=np.uint32)
+        estimates.append(resemblance(fingerprint(keys[:size]), fingerprint(keys[size - shared :])))
+    occupied = PLACES * (1 - (1 - 1 / PLACES) ** union)
+    variance = exact * (1 - exact) * ((1 + 1 / (union - 1)) / occupied - 1 / (union - 1)) + (1 - exact) / 255 / occupied
+    assert abs(np.mean(estimates) - exact) < 4 * (variance / pairs) ** 0.5
+    assert 0.8 * variance**0.5 < np.std(estimates) < 1.2 * variance**0.5
+
+
+def test_a_fingerprint_resembles_itself_and_nothing_resembles_nothing() -> None:
+    keys = np.arange(0, 2**32, 2**22, dtype=np.uint32)
+    assert resemblance(fingerprint(keys), fingerprint(keys)) == 1.0
+    assert resemblance(fingerprint(keys), fingerprint(keys[:0])) == 0.0
+    assert resemblance(fingerprint(keys[:0]), fingerprint(keys[:0])) == 0.0
 
 
 # --- bands
@@ -138,7 +169,7 @@ def test_two_thousand_documents_against_brute_force(tmp_path: Path) -> None:
         sketches.add(document)
     workspace = Workspace(tmp_path, 1)
     sketches.write(workspace, 0)
-    later, earlier, _ = step.repeated(workspace, _bucket(workspace, 0))
+    later, earlier = step.repeated(workspace, _bucket(workspace, 0))
     met = set(zip(earlier.tolist(), later.tolist(), strict=True))
 
     sets = [set(shingle_keys(word_hashes(text), config.ngram).tolist()) for text in texts]
@@ -211,17 +242,7 @@ def test_a_thousand_copies_take_linear_work(tmp_path: Path, prose: Prose) -> Non
     assert len(reasons(results)) == 999
 
 
-def test_skeletons_see_through_old_spelling(tmp_path: Path) -> None:
-    modern = (
-        "When I have seen the justice of our sovereign king upon the hill, and heard his music given to "
-        "the evening, I have loved the day whereof our fathers spoke; never did any prince so quickly leave "
-        "his poor old soldiers unto such a death, nor ever shall the sun behold it more."
-    )
-    folio = (
-        "When I haue seene the Iustice of our Soueraigne King vpon the Hill, and heard his Musicke giuen to "
-        "the Euening, I haue lou'd the day whereof our Fathers spoke; neuer did any Prince so quickly leaue "
-        "his poore olde Souldiers vnto such a Death, nor euer shall the Sunne behold it more."
-    )
+def test_skeletons_see_through_old_spelling(tmp_path: Path, modern: str, folio: str) -> None:
     for words, dropped in (("plain", set()), ("skeleton", {"d1"})):
         config = MinHashConfig(words=words, ngram=4, bands=64, rows=2, similarity=0.4)  # type: ignore[arg-type]
         results = list(run(MinHash(config), [documents_of(modern, folio)], tmp_path / words))

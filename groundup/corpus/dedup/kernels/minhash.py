@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Words → hashes of runs of words → MinHash signature → keys of its bands (``minhash.py`` has the plain version)."""
+"""Words → hashes of runs → bands of a MinHash signature, and a fingerprint (``minhash.py`` has all of it plain)."""
 
 import numpy as np
 from numba import njit
@@ -10,6 +10,7 @@ from groundup.corpus.dedup.kernels.words import mix, words
 TOGETHER = 8
 STEP = np.uint64(0x9E3779B97F4A7C15)
 HIGH = np.uint64(32)
+NOTHING = np.uint32(2**32 - 1)
 
 
 @njit
@@ -58,11 +59,44 @@ def band(signature, bands, rows, keys):
 
 
 @njit
-def text_signature(text, size, small, hashes, scratch, length, least, factors, offsets, permutations, smallest):
-    """Lower ``smallest`` to a text's signature; return how many shingles it has, 0 with fewer than ``least`` words."""
+def fingerprint(keys, count, lowest, places, marks):
+    """Lower every ``lowest`` to the least key of its range, and mark it by a number from 1 to 255; 0 without a key."""
+    width = np.uint32(2**32 // places)
+    for number in range(count):
+        place = keys[number] // width
+        lowest[place] = min(lowest[place], keys[number])
+    for place in range(places):
+        marks[place] = 0 if lowest[place] == NOTHING else lowest[place] % np.uint32(255) + 1
+
+
+@njit
+def text_sketch(
+    text,
+    size,
+    small,
+    hashes,
+    scratch,
+    length,
+    least,
+    factors,
+    offsets,
+    bands,
+    rows,
+    smallest,
+    keys,
+    lowest,
+    places,
+    marks,
+):
+    """Write the keys of a text's bands and its fingerprint; return how many shingles it has, 0 with too few words.
+
+    ``smallest`` and ``lowest`` are filled with the largest number before.
+    """
     count = words(text, size, small, hashes, scratch, scratch)  # where the words stand is of no use here
     if count < least:
         return 0
     runs = shingle(hashes, count, length, scratch)
-    sign(scratch, runs, factors, offsets, permutations, smallest)
+    sign(scratch, runs, factors, offsets, bands * rows, smallest)
+    band(smallest, bands, rows, keys)
+    fingerprint(scratch, runs, lowest, places, marks)
     return runs
