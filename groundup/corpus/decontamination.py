@@ -5,7 +5,7 @@ words (8 to 13, as in the reports on GPT-3, PaLM and Llama 2) that a benchmark's
 ``dedup.words``: case, punctuation and white space do not count.
 
 A run is no evidence when it holds next to no letters ("1 2 3 4 5 …") or stands in many items of the benchmark itself
-("which of the following is the best answer to").
+("which of the following is the best answer to"). Items of fewer than eight words cannot be told from chance.
 """
 
 from collections import defaultdict
@@ -24,10 +24,15 @@ from groundup.corpus.dedup.hashing import Hashes, run_hashes
 from groundup.corpus.dedup.spans import without_spans
 from groundup.corpus.dedup.words import located_words
 from groundup.corpus.document import Document, Dropped
-from groundup.tasks.problem import Task
+from groundup.tasks import Material, Problem, TaskMixture
 
 SHORTEST, LONGEST = 8, 13
 _ACTIONS = ("drop", "cut", "mark")
+#: Our own families whose problems do not depend on the corpus. All others are made of its words once it is finished:
+#: the evaluation searches the train documents for them.
+OWN_FAMILIES = ("arithmetic",)
+#: Problems of each that are drawn: of the one family nearly every content, in most of its wordings.
+OWN_PROBLEMS = 2000
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class DecontaminationConfig:
 
     benchmarks: tuple[Path, ...] = ()
     """Files with the benchmarks' texts: .txt, one item a line; .jsonl, an object with strings (question, answer, …) a
-    line."""
+    line. None: the problems of our own that do not depend on the corpus."""
     ngram: int = 13
     """Words that a document must share in a row with an item; an item of fewer words, but at least 8, as a whole."""
     action: Literal["drop", "cut", "mark"] = "drop"
@@ -58,7 +63,8 @@ class DecontaminationConfig:
 
 @dataclass(frozen=True)
 class Item:
-    """One problem of a benchmark: its name ("gsm8k 17") and everything that gives it away."""
+    """One problem of a benchmark: its name ("gsm8k 17") and everything that gives it away. Items of one name are one
+    problem in several wordings."""
 
     name: str
     text: str
@@ -69,10 +75,25 @@ def items_of(name: str, texts: Iterable[str]) -> Iterator[Item]:
     return (Item(f"{name} {number}", text) for number, text in enumerate(texts))
 
 
-def items_of_task(name: str, task: Task) -> Iterator[Item]:
-    """The problems of one of our own tasks, with their answers."""
-    conversations = (task.conversation(index) for index in range(len(task)))
-    return items_of(name, ("\n".join(message.content for message in each.messages) for each in conversations))
+def items_of_problems(problems: Iterable[Problem]) -> Iterator[Item]:
+    """The questions of our own problems, and their contents without the words of the question."""
+    for problem in problems:
+        yield Item(name_of(problem), "\n".join(message.content for message in problem.conversation.prompt.messages))
+        yield Item(name_of(problem), "\n".join(problem.key[1:]))
+
+
+def name_of(problem: Problem) -> str:
+    """The item that a problem belongs to: one for all wordings of its content."""
+    return " / ".join(problem.key)
+
+
+def own_items() -> Iterator[Item]:
+    """The test problems of ``OWN_FAMILIES``, in seen and in held-out wordings."""
+    nothing = Material.from_documents(())
+    for family in OWN_FAMILIES:
+        for split in ("test", "test-wordings"):
+            task = TaskMixture(split, 0, nothing, {family: 1.0}, size=OWN_PROBLEMS)
+            yield from items_of_problems(map(task.problem, range(len(task))))
 
 
 def read_items(path: Path) -> Iterator[Item]:
@@ -139,16 +160,16 @@ class BenchmarkIndex:
     @classmethod
     def of(cls, items: Iterable[Item], config: DecontaminationConfig) -> "BenchmarkIndex":
         """Index the items; those of fewer than eight words are left out, since they prove nothing."""
-        names: list[str] = []
+        numbers: dict[str, int] = {}
         found: defaultdict[int, list[tuple[Hashes, int]]] = defaultdict(list)
         for item in items:
+            number = numbers.setdefault(item.name, len(numbers))
             words, _, _ = located_words(item.text)
             length = min(config.ngram, len(words))
             if length >= SHORTEST:
-                found[length].append((np.unique(run_hashes(words, length)), len(names)))
-            names.append(item.name)
+                found[length].append((run_hashes(words, length), number))
         return cls(
-            tuple(names),
+            tuple(numbers),
             {n: RunSet.of(rows, config.max_items) for n, rows in sorted(found.items())},
             config.min_letters,
         )
@@ -186,14 +207,22 @@ class RunSet:
         """The runs of all items, given as (hashes, number of the item), but for those of more than ``max_items``."""
         hashes = np.concatenate([keys for keys, _ in rows])
         items = np.repeat(np.array([item for _, item in rows], dtype=np.uint32), [len(keys) for keys, _ in rows])
-        order = np.argsort(hashes, kind="stable")
+        order = np.lexsort((items, hashes))
         hashes, items = hashes[order], items[order]
+        once = np.r_[True, (hashes[1:] != hashes[:-1]) | (items[1:] != items[:-1])][: len(hashes)]
+        hashes, items = hashes[once], items[once]
         _, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
         rare = counts[places] <= max_items
         hashes, items = hashes[rare], items[rare]
         maybe = np.zeros(1 << max(16, (8 * len(hashes)).bit_length()), dtype=bool)
         maybe[_first_bits(hashes, len(maybe))] = True
         return cls(hashes, items, maybe)
+
+    def places(self, runs: Hashes) -> NDArray[np.int64]:
+        """Where in ``hashes`` those of ``runs`` stand that are in the set."""
+        likely = runs[self.maybe[_first_bits(runs, len(self.maybe))]]
+        places = np.minimum(np.searchsorted(self.hashes, likely), len(self.hashes) - 1)
+        return places[self.hashes[places] == likely]
 
     def find(self, runs: Hashes) -> Iterator[tuple[int, int]]:
         """(place in ``runs``, item) of those that are in the set."""
@@ -225,11 +254,12 @@ def _merged(hits: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 
 
 class Decontamination:
-    """The step; ``items`` are added to those of the files that the configuration names."""
+    """The step; without benchmarks it searches for the problems of our own that do not depend on the corpus."""
 
     name = "decontamination"
 
     def __init__(self, config: DecontaminationConfig, items: Iterable[Item] = ()) -> None:
+        """``items`` are added to those of the files that the configuration names."""
         self.config = config
         self._items = tuple(items)
 
@@ -267,18 +297,5 @@ class Decontamination:
         for path in self.config.benchmarks:
             yield from read_items(path)
         yield from self._items
-
-
-# --- the report -------------------------------------------------------------------------------------------------------
-
-
-def contaminated_items(
-    documents: Iterable[Document], items: Iterable[Item], config: DecontaminationConfig
-) -> dict[str, list[str]]:
-    """Item → ids of the documents that share words with it, for an evaluation that reports clean items apart."""
-    index = BenchmarkIndex.of(items, config)
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for document in documents:
-        for item in dict.fromkeys(overlap.item for overlap in index.overlaps(document.text)):
-            found[item].append(document.id)
-    return {name: found[name] for name in index.names if name in found}
+        if not self.config.benchmarks and not self._items:
+            yield from own_items()

@@ -1,96 +1,144 @@
-"""Clean documents → train and validation documents that share no text.
+"""Clean documents → train, validation and, where it is asked for, test documents that share no text.
 
 The unit of the split is a group of related documents, so that what one collection and another both print
-never stands on both sides.
+never stands on two sides. Sides are drawn by bytes: a hash of each document's name would keep documents on their
+sides when others come and go, but gives small corpora no side of the wanted size.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
 
 from groundup.core.errors import DataError
 from groundup.core.progress import say
 from groundup.core.seeding import python_rng
+from groundup.corpus.dedup.collection import Clusters
 from groundup.corpus.document import Document
 
-#: A split by document is good enough when validation has between these multiples of the wanted bytes.
+Side = Literal["train", "validation", "test"]
+
+#: A split by document is good enough when a side has between these multiples of the wanted bytes.
 TOLERANCE = (0.25, 2.0)
-#: Validation text shorter than this many bytes measures nothing.
-MINIMUM_VALIDATION_BYTES = 200
+#: Held-out text shorter than this many bytes measures nothing.
+MINIMUM_BYTES = 200
+
+
+@dataclass
+class Split:
+    """Where every document goes."""
+
+    held_out: dict[Side, set[int]]
+    """Documents that are held out as a whole, by their numbers; the others are for training."""
+    pieces: dict[int, dict[Side, Document]] = field(default_factory=dict)
+    """The documents that were cut, and their pieces."""
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        return ("train", *self.held_out)
+
+    def side_of(self, number: int) -> Side:
+        """The side of a document that was not cut."""
+        return next((side for side, chosen in self.held_out.items() if number in chosen), "train")
 
 
 def split(
-    documents: list[Document], groups: Sequence[Sequence[str]], fraction: float, seed: int
-) -> tuple[list[Document], list[Document]]:
-    """Train and validation documents, in their order; a function of the documents and the seed alone.
+    sizes: Sequence[int],
+    groups: Sequence[Sequence[int]],
+    fractions: Mapping[Side, float],
+    seed: int,
+    document: Callable[[int], Document],
+) -> Split:
+    """Hold out a share of the documents for each side; a function of the arguments alone.
 
-    Args:
-        groups: ids of related documents; every id once.
-
-    Raises:
-        DataError: the text is too short to be split.
-    """
-    numbers = {document.id: number for number, document in enumerate(documents)}
-    sizes = [document.bytes for document in documents]
-    chosen = choose_validation(sizes, [[numbers[name] for name in group] for group in groups], fraction, seed)
-    if chosen:
-        sides: tuple[list[Document], list[Document]] = ([], [])
-        for number, document in enumerate(documents):
-            sides[number in chosen].append(document)
-        return sides
-    longest = max(range(len(documents)), key=sizes.__getitem__)
-    before, after = cut_longest(documents[longest], sizes, fraction)
-    return [*documents[:longest], before, *documents[longest + 1 :]], [after]
-
-
-def choose_validation(sizes: Sequence[int], groups: Sequence[Sequence[int]], fraction: float, seed: int) -> set[int]:
-    """The documents for validation: at least two, never all; none where whole documents give no good split.
-
-    Groups are drawn in random order and taken as long as they fit into ``fraction`` of the bytes.
+    Where whole documents give a side no good share, the end of a long one becomes that side, and a line on stderr says
+    so.
 
     Args:
         sizes: bytes of every document.
         groups: numbers of related documents; every number once.
-    """
-    wanted = fraction * sum(sizes)
-    order = list(range(len(groups)))
-    python_rng(seed, "corpus", "split").shuffle(order)
-    chosen: set[int] = set()
-    got = 0
-    for place in order:
-        if got >= 0.75 * wanted and len(chosen) >= 2:
-            break
-        group_bytes = sum(sizes[number] for number in groups[place])
-        if got + group_bytes <= 1.25 * wanted:
-            chosen.update(groups[place])
-            got += group_bytes
-    enough = TOLERANCE[0] * wanted <= got <= TOLERANCE[1] * wanted and got >= MINIMUM_VALIDATION_BYTES
-    return chosen if enough else set()
-
-
-def cut_longest(longest: Document, sizes: Sequence[int], fraction: float) -> tuple[Document, Document]:
-    """Where whole documents are too few or too long: the end of the longest becomes the validation text, and a line
-    on stderr says so.
-
-    Args:
-        longest: the longest document.
-        sizes: bytes of every document.
+        fractions: side → share of all bytes, for the sides that are held out; none depends on those after it.
+        document: gives a document by its number; asked for those that are cut.
 
     Raises:
         DataError: the text is too short to be split.
     """
-    wanted = fraction * sum(sizes)
-    parts = cut(longest, fraction=min(0.5, max(wanted, MINIMUM_VALIDATION_BYTES) / longest.bytes))
-    say(f"  corpus: {len(sizes)} documents give no split; the end of {longest.id!r} becomes the validation text")
-    return parts
+    result = Split(draw(sizes, groups, fractions, seed))
+    for side, fraction in fractions.items():
+        if not result.held_out[side]:
+            _cut_one(result, side, fraction, sizes, groups, document)
+    return result
 
 
-def cut(document: Document, fraction: float) -> tuple[Document, Document]:
-    """Cut a document near its end: about ``fraction`` of it, at least half of that, goes into the second part.
+def draw(
+    sizes: Sequence[int], groups: Sequence[Sequence[int]], fractions: Mapping[Side, float], seed: int
+) -> dict[Side, set[int]]:
+    """The documents of each held-out side: at least two, never all; none where whole documents give no good share.
+
+    Groups are drawn in random order and taken as long as they fit into the side's share of the bytes.
+    """
+    total = sum(sizes)
+    order = array("q", range(len(groups)))
+    python_rng(seed, "corpus", "split").shuffle(order)
+    sides: dict[Side, set[int]] = {}
+    for side, fraction in fractions.items():
+        wanted, got = fraction * total, 0
+        chosen: set[int] = set()
+        left = array("q")
+        for turn, place in enumerate(order):
+            if got >= 0.75 * wanted and len(chosen) >= 2:
+                left += order[turn:]
+                break
+            group_bytes = sum(sizes[number] for number in groups[place])
+            if got + group_bytes <= 1.25 * wanted:
+                chosen.update(groups[place])
+                got += group_bytes
+            else:
+                left.append(place)
+        good = TOLERANCE[0] * wanted <= got <= TOLERANCE[1] * wanted and got >= MINIMUM_BYTES
+        sides[side] = chosen if good else set()
+        order = left if good else order
+    return sides
+
+
+def _cut_one(
+    result: Split,
+    side: Side,
+    fraction: float,
+    sizes: Sequence[int],
+    groups: Sequence[Sequence[int]],
+    document: Callable[[int], Document],
+) -> None:
+    """Make the end of a train document the text of ``side``: of the longest that has no relatives and length enough;
+    if there is none, of the longest."""
+    wanted = max(fraction * sum(sizes), MINIMUM_BYTES)
+    left = {
+        number: result.pieces[number]["train"].bytes if number in result.pieces else size
+        for number, size in enumerate(sizes)
+        if result.side_of(number) == "train"
+    }
+    alone = [group[0] for group in groups if len(group) == 1 and left.get(group[0], 0) >= 2 * wanted]
+    number = max(sorted(alone) or left, key=left.__getitem__)
+    pieces = result.pieces.setdefault(number, {"train": document(number)})
+    whole = pieces["train"]
+    pieces["train"], pieces[side] = cut(whole, side, min(0.5, wanted / whole.bytes))
+    name = whole.id.removesuffix("#train")
+    say(f"  corpus: {len(sizes)} documents give no split; the end of {name!r} becomes the {side} text")
+    related = next(len(group) for group in groups if number in group) - 1
+    if related:
+        say(f"  corpus: {related} documents that are related to it stay in the train text")
+
+
+def cut(document: Document, side: Side, fraction: float) -> tuple[Document, Document]:
+    """Cut a document near its end: about ``fraction`` of it, at least half of that, becomes the text of ``side``.
 
     Raises:
         DataError: it has no paragraph, line or word boundary there, or a part would be too short.
     """
     text = document.text
+    name = document.id.removesuffix("#train")
     target = int(len(text) * (1 - fraction))
     lowest, highest = int(len(text) * (1 - 1.5 * fraction)), int(len(text) * (1 - 0.5 * fraction))
     for boundary in ("\n\n", "\n", " "):
@@ -98,11 +146,55 @@ def cut(document: Document, fraction: float) -> tuple[Document, Document]:
         if place < 0:
             place = text.find(boundary, target, highest)
         if place >= 0:
-            before = replace(document, id=f"{document.id}#train", text=text[:place].rstrip())
-            after = replace(document, id=f"{document.id}#validation", text=text[place:].strip("\n"))
-            if min(before.bytes, after.bytes) >= MINIMUM_VALIDATION_BYTES:
+            before = replace(document, id=f"{name}#train", text=text[:place].rstrip())
+            after = replace(document, id=f"{name}#{side}", text=text[place:].strip("\n"))
+            if min(before.bytes, after.bytes) >= MINIMUM_BYTES:
                 return before, after
     raise DataError(
-        f"{document.id!r} is too short to be split into train and validation text ({document.bytes} bytes in "
-        f"{document.title!r}, at least {4 * MINIMUM_VALIDATION_BYTES} are needed); give more text with --corpus.path"
+        f"{name!r} is too short to be split into train and {side} text ({document.bytes} bytes in "
+        f"{document.title!r}, at least {4 * MINIMUM_BYTES} are needed); give more text with --corpus.path"
     )
+
+
+# --- relatives --------------------------------------------------------------------------------------------------------
+
+
+class Groups(Sequence[Sequence[int]]):
+    """Groups of ``count`` documents in the order of their first members; those of one take no memory but a number.
+
+    Args:
+        larger: the members of those of more than one, in order.
+    """
+
+    def __init__(self, count: int, larger: Iterable[Sequence[int]]) -> None:
+        self._larger = {group[0]: group for group in larger}
+        first = np.ones(count, dtype=bool)
+        first[[number for group in self._larger.values() for number in group[1:]]] = False
+        self._firsts = np.flatnonzero(first)
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    def __getitem__(self, place: Any) -> Any:
+        first = int(self._firsts[place])
+        return self._larger.get(first, (first,))
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        return (self[place] for place in range(len(self)))
+
+
+def linked(links: Iterable[Sequence[int]]) -> list[list[int]]:
+    """The numbers of ``links``, those together that are linked directly or through others, in order."""
+    links = list(links)
+    numbers = sorted({number for link in links for number in link})
+    return [sorted(group) for group in joined([[number] for number in numbers], links)]
+
+
+def joined(groups: Sequence[Sequence[int]], others: Iterable[Sequence[int]]) -> list[list[int]]:
+    """``groups``, those that have members in one of ``others`` made one, in the place of the first."""
+    place = {number: index for index, group in enumerate(groups) for number in group}
+    clusters = Clusters(len(groups))
+    for other in others:
+        for number in other[1:]:
+            clusters.union(place[other[0]], place[number])
+    return [[number for index in linked for number in groups[index]] for linked in clusters.groups()]

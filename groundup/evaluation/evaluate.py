@@ -4,10 +4,10 @@ Enters: the finished stages of a run. Leaves in ``evaluate/``: ``results.json``,
 and ``conversations.json``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from groundup.core.errors import UsageError
 from groundup.core.files import write_json, write_jsonl
 from groundup.core.seeding import derive_seed
 from groundup.corpus import read_documents
+from groundup.corpus.decontamination import name_of
+from groundup.dataloader.shards import Documents
 from groundup.evaluation.compression import conditional_xz
+from groundup.evaluation.contamination import Contamination, Shared, search
 from groundup.evaluation.intervals import Interval, bootstrap_ratio, paired_bootstrap, wilson, win_rate
 from groundup.evaluation.memorisation import measure_memorisation
 from groundup.evaluation.ngram import KneserNey
@@ -25,7 +28,7 @@ from groundup.model import Record, Transformer
 from groundup.posttraining.common import Answer, answer, read_material, stage_model
 from groundup.posttraining.dpo import quality
 from groundup.pretraining.tokens import read_split
-from groundup.pretraining.validation import document_bits
+from groundup.pretraining.validation import document_bits, windows_of
 from groundup.tasks import FAMILIES, Conversation, Material, Message, Problem, TaskMixture
 from groundup.tokenizer import BytePairTokenizer, ChatTemplate
 
@@ -70,10 +73,18 @@ def build(config: EvaluateConfig, run: Path, seed: int) -> dict[str, float]:
         split: [document.text for document in read_documents(run / "corpus" / f"{split}.jsonl")]
         for split in ("train", "validation")
     }
+    if (path := run / "corpus" / "test.jsonl").exists():
+        texts["test"] = [document.text for document in read_documents(path)]
     results: dict[str, Any] = {}
-    results["bits_per_byte"] = _bits_per_byte(models, tokenizer, texts, run, config, seed)
     asked = _ask(models, material, config, seed)
-    results["tasks"] = _exact_match(asked)
+    contamination = search(
+        read_documents(run / "corpus" / "train.jsonl"),
+        _asked_problems(asked),
+        {side: documents for side, documents in texts.items() if side != "train"},
+    )
+    results["bits_per_byte"] = _bits_per_byte(models, tokenizer, texts, contamination, run, config, seed)
+    results["tasks"] = _exact_match(asked, contamination)
+    results["contamination"] = _found(asked, contamination)
     results["stops"] = {
         stage: wilson(sum(given.stopped for given in answers), len(answers)).to_json()
         for stage in STAGES
@@ -88,33 +99,69 @@ def build(config: EvaluateConfig, run: Path, seed: int) -> dict[str, float]:
     return _key_figures(results)
 
 
+Models: TypeAlias = dict[str, tuple[Transformer, BytePairTokenizer]]
+#: What scores are also reported for, where there are any.
+PARTS = ("clean", "contaminated")
+
+
 def _bits_per_byte(
-    models: dict[str, tuple[Transformer, BytePairTokenizer]],
+    models: Models,
     tokenizer: BytePairTokenizer,
     texts: dict[str, list[str]],
+    contamination: Contamination,
     run: Path,
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any]:
-    train, validation = (read_split(run / "pretrain" / "tokens" / split) for split in ("train", "validation"))
-    measured = {}
-    for stage, (model, _) in models.items():
-        bits = document_bits(model, validation, tokenizer, progress=f"bits per byte, {stage}")
-        measured[stage] = bootstrap_ratio(bits.bits, bits.bytes, derive_seed(seed, "bits", stage)).to_json()
-    raw = {split: "\n".join(texts[split]).encode() for split in texts}
-    compressed = conditional_xz(raw["train"], raw["validation"])
-    size = sum(len(text.encode()) for text in texts["validation"])
+    """Of the validation side; below ``test`` the same of the test side, where there is one."""
+    tokens = {side: read_split(run / "pretrain" / "tokens" / side) for side in texts}
+    raw = {side: "\n".join(texts[side]).encode() for side in texts}
     # The document token is given, to the n-gram model as to ours: neither pays for it.
-    strip = [[document[1:] for document in split] for split in (train, validation)]
-    ngram = KneserNey.fit(strip[0], tokenizer.vocab_size, config.order)
-    return {
-        "validation_bytes": size,
-        "models": measured,
-        "baselines": {
-            "xz": {"value": compressed.bits_per_byte, **compressed.to_json()},
-            "kneser_ney": {"value": ngram.bits(strip[1]) / size, "order": config.order},
+    ngram = KneserNey.fit([document[1:] for document in tokens["train"]], tokenizer.vocab_size, config.order)
+    sides: dict[str, dict[str, Any]] = {}
+    for side in filter("train".__ne__, texts):
+        size = sum(len(text.encode()) for text in texts[side])
+        compressed = conditional_xz(raw["train"], raw[side])
+        sides[side] = {
+            f"{side}_bytes": size,
+            "baselines": {
+                "xz": {"value": compressed.bits_per_byte, **compressed.to_json()},
+                "kneser_ney": {
+                    "value": ngram.bits([document[1:] for document in tokens[side]]) / size,
+                    "order": config.order,
+                },
+            },
+            **_model_bits(models, tokenizer, tokens[side], contamination.held_out[side], side, seed),
+        }
+    return {**sides.pop("validation"), **sides}
+
+
+def _model_bits(
+    models: Models, tokenizer: BytePairTokenizer, documents: Documents, shared: Shared, side: str, seed: int
+) -> dict[str, Any]:
+    """Every stage's bits per byte of a side, and of its documents that share runs of words with train documents."""
+    contaminated = shared.shared > 0
+    measured: dict[str, Any] = {
+        "models": {},
+        "contamination": {
+            "documents": len(contaminated),
+            "contaminated_documents": int(contaminated.sum()),
+            "runs": int(shared.runs.sum()),
+            "contaminated_runs": int(shared.shared.sum()),
         },
     }
+    for stage, (model, _) in models.items():
+        names = ("bits", stage) if side == "validation" else ("bits", side, stage)
+        bits = document_bits(model, documents, tokenizer, progress=f"bits per byte, {stage}")
+        measured["models"][stage] = bootstrap_ratio(bits.bits, bits.bytes, derive_seed(seed, *names)).to_json()
+        if contaminated.any() and not contaminated.all():
+            context = model.config.context
+            windows = [len(windows_of(len(document), context, max(1, context // 2))) for document in documents]
+            owned = np.repeat(contaminated, windows)
+            for part, chosen in zip(PARTS, (~owned, owned), strict=True):
+                interval = bootstrap_ratio(bits.bits[chosen], bits.bytes[chosen], derive_seed(seed, *names, part))
+                measured["contamination"].setdefault(part, {})[stage] = interval.to_json()
+    return measured
 
 
 def _problems(material: Material, split: str, family: str, count: int, seed: int) -> list[Problem]:
@@ -122,9 +169,7 @@ def _problems(material: Material, split: str, family: str, count: int, seed: int
     return [task.problem(index) for index in task.distinct(count)]
 
 
-def _ask(
-    models: dict[str, tuple[Transformer, BytePairTokenizer]], material: Material, config: EvaluateConfig, seed: int
-) -> dict[tuple[str, str], list[Answer]]:
+def _ask(models: Models, material: Material, config: EvaluateConfig, seed: int) -> dict[tuple[str, str], list[Answer]]:
     """Greedy answers of every stage's model to the held-out problems, by (stage, split)."""
     asked = {}
     for split in SPLITS:
@@ -136,21 +181,51 @@ def _ask(
     return asked
 
 
-def _exact_match(asked: dict[tuple[str, str], list[Answer]]) -> list[dict[str, Any]]:
+def _asked_problems(asked: dict[tuple[str, str], list[Answer]]) -> Iterator[Problem]:
+    """Each problem in each wording that it was asked in."""
+    return (given.problem for split in SPLITS for given in asked[STAGES[0], split])
+
+
+def _exact_match(asked: dict[tuple[str, str], list[Answer]], contamination: Contamination) -> list[dict[str, Any]]:
+    """A row for each family and split; with the clean and the contaminated problems apart where some are."""
     table = []
     for split in SPLITS:
         for family in ("all", *FAMILIES):
-            stages, chances = {}, [0.0]
+            row: dict[str, Any] = {"family": family, "split": split, "chance": 0.0, "stages": {}}
             for stage in STAGES:
                 given = [a for a in asked[stage, split] if family in ("all", a.problem.family)]
-                stages[stage] = wilson(sum(a.reward for a in given), len(given)).to_json()
-                chances = [a.problem.chance for a in given]
-            table.append({"family": family, "split": split, "chance": float(np.mean(chances)), "stages": stages})
+                row["stages"][stage] = wilson(sum(a.reward for a in given), len(given)).to_json()
+                row["chance"] = float(np.mean([a.problem.chance for a in given]))
+                found = [name_of(a.problem) in contamination.problems for a in given]
+                for part, wanted in zip(PARTS, (False, True), strict=True) if any(found) else ():
+                    rewards = [a.reward for a, is_in in zip(given, found, strict=True) if is_in is wanted]
+                    if rewards:
+                        row.setdefault(part, {})[stage] = _share(rewards)
+            table.append(row)
     return table
 
 
+def _found(
+    asked: dict[tuple[str, str], list[Answer]], contamination: Contamination, examples: int = 20
+) -> dict[str, Any]:
+    """What the train documents hold of the problems that were asked, and of benchmarks that the corpus marked."""
+    return {
+        "train_documents": contamination.documents,
+        "problems": len({name_of(problem) for problem in _asked_problems(asked)}),
+        "contaminated_problems": len(contamination.problems),
+        "examples": [
+            {"problem": name, "documents": leak.documents, "first": leak.first}
+            for name, leak in sorted(contamination.problems.items())[:examples]
+        ],
+        "marked": [
+            {"benchmark": name, "items": len(items), "documents": sum(items.values())}
+            for name, items in sorted(contamination.marked.items())
+        ],
+    }
+
+
 def _sampled(
-    models: dict[str, tuple[Transformer, BytePairTokenizer]], material: Material, config: EvaluateConfig, seed: int
+    models: Models, material: Material, config: EvaluateConfig, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """DPO's win rate over SFT, and the mean reward before and after GRPO, at temperature 1 on the same problems."""
     task = TaskMixture("test", derive_seed(seed, "sampled"), material)
@@ -320,9 +395,21 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
             return f"{100 * interval.value:.0f} % [{100 * interval.low:.0f}–{100 * interval.high:.0f}]"
         return f"{interval.value:.3f} [{interval.low:.3f}–{interval.high:.3f}]"
 
-    rows = [("bits per byte", "", *(shown(results["bits_per_byte"]["models"][s], False) for s in STAGES))]
+    def scores(name: str, chance: str, entries: dict[str, Any], percent: bool) -> tuple[str, ...]:
+        return name, chance, *(shown(entries[stage], percent) for stage in STAGES)
+
+    rows = []
+    for side, bits in (("", results["bits_per_byte"]), (", test text", results["bits_per_byte"].get("test"))):
+        if bits:
+            rows.append(scores(f"bits per byte{side}", "", bits["models"], percent=False))
+            for part in filter(bits["contamination"].get, PARTS):
+                rows.append(scores(f"bits per byte{side}, {part}", "", bits["contamination"][part], percent=False))
     for row in results["tasks"]:
         name = f"{row['family']}{', new wordings' if row['split'] == 'test-wordings' else ''}"
-        rows.append((name, f"{100 * row['chance']:.0f} %", *(shown(row["stages"][s], True) for s in STAGES)))
-    rows.append(("stops by itself", "", *(shown(results["stops"][s], True) for s in STAGES)))
+        chance = f"{100 * row['chance']:.0f} %"
+        rows.append(scores(name, chance, row["stages"], percent=True))
+        for part in filter(row.get, PARTS):
+            count = row[part][STAGES[0]]["n"]
+            rows.append(scores(f"{name}, {part} ({count})", "", row[part], percent=True))
+    rows.append(scores("stops by itself", "", results["stops"], percent=True))
     return rows

@@ -19,7 +19,7 @@ from groundup.model import ModelConfig, Transformer
 from groundup.objectives import next_token
 from groundup.planning import count_parameters
 from groundup.planning import parameters as count
-from groundup.pretraining.tokens import DataConfig, encode_split, make_source, read_split
+from groundup.pretraining.tokens import DataConfig, encode_split, make_source, read_split, tell_mixture
 from groundup.pretraining.validation import document_bits
 from groundup.tokenizer import BytePairTokenizer
 from groundup.tokenizer import load as load_tokenizer
@@ -72,7 +72,10 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
     folder = run / "pretrain"
     tokenizer = load_tokenizer(run / "tokenizer")
     tokens = encode_split(run, "train", tokenizer, config.data)
+    tell_mixture(tokens, config.data, config.steps * config.accumulation * config.rows * model_config.context)
     encode_split(run, "validation", tokenizer)
+    if (run / "corpus" / "test.jsonl").exists():
+        encode_split(run, "test", tokenizer)  # for the evaluation alone
     validation = read_split(folder / "tokens" / "validation")
     source = make_source(tokens, config.data, config.rows, model_config.context, tokenizer, seed)
 

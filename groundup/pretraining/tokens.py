@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.core.errors import DataError, UsageError
-from groundup.core.progress import say, track
+from groundup.core.progress import quantity, say, track
 from groundup.core.seeding import derive_seed
 from groundup.corpus import Document, read_documents
 from groundup.dataloader import Mixture, PackedDocuments, RowBatches, Tokens, TokenWriter, Windows, open_tokens
 from groundup.dataloader.shards import INDEX, Documents
 from groundup.tokenizer import Tokenizer
 
+#: What a pattern may be about: ``kind:code``. Without such a name it is about the source or the id.
+FIELDS = ("kind", "language", "licence", "url", "date", "path")
 #: Texts are encoded about so many characters at a time.
 ENCODED_CHARACTERS = 2**22
 
@@ -39,7 +41,8 @@ class DataConfig:
     filled with whole documents (longer ones in pieces), none of which sees another."""
     mixture: tuple[str, ...] = ()
     """Shares of rows as `pattern=weight`, such as `code/*=2 prose/*=1 *=0`: a document counts to the first pattern that
-    its source or its id matches; weight 0 leaves it out. Empty: every document once an epoch."""
+    its source or its id matches, or what is known of it (`kind:code=1 language:de=2`); weight 0 leaves it out. Empty:
+    every document once an epoch."""
 
     def __post_init__(self) -> None:
         if self.mixture and not any(self.weights.values()):
@@ -69,7 +72,12 @@ class DataConfig:
             DataError: there is none.
         """
         for pattern in self.weights:
-            if fnmatchcase(document.source, pattern) or fnmatchcase(document.id, pattern):
+            field, colon, value = pattern.partition(":")
+            if colon and field in FIELDS:
+                found = fnmatchcase(document.facts.get(field, ""), value)
+            else:
+                found = fnmatchcase(document.source, pattern) or fnmatchcase(document.id, pattern)
+            if found:
                 return pattern
         raise DataError(
             f"document {document.id!r} of {document.source!r} matches no pattern of data.mixture; "
@@ -112,6 +120,20 @@ def encode_documents(
             for group in _groups(islice(texts, writer.documents, None), ENCODED_CHARACTERS):
                 writer.write(_encoded(group, tokenizer))
     return open_tokens(folder)
+
+
+def tell_mixture(tokens: Mapping[str, Tokens], data: DataConfig, row_tokens: int) -> None:
+    """Say what each part of a mixture holds, and how often a training on ``row_tokens`` tokens will go through it."""
+    if not data.mixture:
+        return
+    whole, held = sum(data.weights[name] for name in tokens), sum(map(len, tokens.values()))
+    for name, part in tokens.items():
+        share = float(data.weights[name] / whole)
+        epochs = quantity(share * row_tokens / len(part))
+        say(
+            f"  mixture: {name}: {len(part.documents):,} documents, {quantity(len(part))} tokens "
+            f"({len(part) / held:.1%}); {share:.1%} of the rows, about {epochs} epochs"
+        )
 
 
 def read_split(folder: Path) -> Documents:

@@ -3,6 +3,7 @@
 Enters: a ``Draft``. Leaves: JSON objects for ``judging.typ``, with words that fit whatever was measured.
 """
 
+from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
 
@@ -46,6 +47,7 @@ def evaluation(draft: Draft) -> Section:
     return {
         "bits": _bits(draft),
         "exact": _exact(draft),
+        "contamination": _contamination(facts),
         "stops": _stops(facts),
         "win": _win(facts),
         "gain": _gain(facts),
@@ -79,7 +81,25 @@ def _bits(draft: Draft) -> Section:
         "bytes": size(facts.number(RESULTS, "bits_per_byte.validation_bytes", "Validation text measured")),
         "sentence": _against(MODEL_NAMES[first].lower(), base, levels),
         "drift": _drift(models),
+        "test": _test_bits(facts, first),
     }
+
+
+def _test_bits(facts: Facts, stage: str) -> str:
+    """The same question, asked of the test text, where the run has one."""
+    key = "bits_per_byte.test"
+    if not facts.names(RESULTS, key):
+        return ""
+    result = estimate(facts, RESULTS, f"{key}.models.{stage}", f"Bits per byte of the test text ({MODEL_NAMES[stage]})")
+    text = size(facts.number(RESULTS, f"{key}.test_bytes", "Test text measured"))
+    rivals = []
+    for name, title in (("xz", "xz"), ("kneser_ney", "Kneser–Ney")):
+        level = facts.number(RESULTS, f"{key}.baselines.{name}.value", f"Bits per byte of the test text ({title})")
+        rivals.append(f"{decimal(level, 3)} ({title})")
+    return (
+        f"On the test text ({text}), by which nothing was chosen, the {MODEL_NAMES[stage].lower()} model "
+        f"needs {result.plain(3)}, beside {listed(rivals)}."
+    )
 
 
 def _against(name: str, result: Estimate, levels: list[tuple[str, float]]) -> str:
@@ -154,6 +174,71 @@ def _exact_sentence(facts: Facts) -> str:
                 f"to {percent(after.value)} ({MODEL_NAMES[last]})."
             )
     return " ".join(parts)
+
+
+#: Words for the two parts of a score.
+PARTS = {"clean": "nothing shared", "contaminated": "shared"}
+
+
+def _contamination(facts: Facts) -> Section:
+    """What of the examination stood in the train documents, and the scores of both parts; empty if not searched for."""
+    if not facts.names(RESULTS, "contamination"):
+        return {}
+    documents, problems, contaminated = (
+        facts.number(RESULTS, f"contamination.{key}", f"Contamination: {key.replace('_', ' ')}")
+        for key in ("train_documents", "problems", "contaminated_problems")
+    )
+    sentences = [
+        f"Of the contents of {count(problems)} problems, {count(contaminated)} stood in one of {count(documents)} "
+        "train documents."
+    ]
+    rows = []
+    for index in range(facts.length(RESULTS, "tasks")):
+        family, split = (
+            facts.text(RESULTS, f"tasks.{index}.{key}", "Contamination: row") for key in ("family", "split")
+        )
+        name = f"{family or ABSENT}, {SPLITS.get(split or '', split or ABSENT).lower()}"
+        rows += _part_rows(facts, f"tasks.{index}", name, Estimate.cell)
+    for side in ("validation", "test"):
+        key = "bits_per_byte" if side == "validation" else f"bits_per_byte.{side}"
+        if facts.names(RESULTS, f"{key}.contamination"):
+            sentences.append(_shared_documents(facts, f"{key}.contamination", side))
+            rows += _part_rows(facts, f"{key}.contamination", f"bits per byte, {side}", _bits_cell)
+    for index in range(facts.length(RESULTS, "contamination.marked")):
+        key = f"contamination.marked.{index}"
+        name = one_line(facts.text(RESULTS, f"{key}.benchmark", "Marked benchmark") or ABSENT, 40)
+        items, marked = (facts.number(RESULTS, f"{key}.{part}", f"Marked {part}") for part in ("items", "documents"))
+        sentences.append(f"Of {name}, {count(items)} items stand in train documents, {count(marked)} times in all.")
+    return {"sentence": " ".join(sentences), "rows": rows, "stages": [MODEL_NAMES[stage] for stage in TRAINED]}
+
+
+def _shared_documents(facts: Facts, key: str, side: str) -> str:
+    documents, contaminated, runs, shared = (
+        facts.number(RESULTS, f"{key}.{part}", f"Contamination: {part.replace('_', ' ')}") or 0.0
+        for part in ("documents", "contaminated_documents", "runs", "contaminated_runs")
+    )
+    return (
+        f"Of {count(documents)} {side} documents {count(contaminated)} share a run of 13 words with one of them "
+        f"({percent(shared / max(runs, 1), 2)} of all runs)."
+    )
+
+
+def _bits_cell(result: Estimate) -> list[str]:
+    """Bits per byte and their bounds for a table."""
+    return [decimal(result.value, 3), result.plain(3).partition(" ")[2]]
+
+
+def _part_rows(facts: Facts, key: str, name: str, cell: Callable[[Estimate], list[str]]) -> list[Section]:
+    """A row for each part of a score, if it has parts."""
+    rows = []
+    for part, words in PARTS.items():
+        if facts.names(RESULTS, f"{key}.{part}"):
+            results = [
+                estimate(facts, RESULTS, f"{key}.{part}.{stage}", f"Contamination: {words}") for stage in TRAINED
+            ]
+            cells = [cell(result) for result in results]
+            rows.append({"name": one_line(name, 44), "part": words, "cells": cells, "n": count(results[0].n)})
+    return rows
 
 
 def _stops(facts: Facts) -> list[list[str]]:

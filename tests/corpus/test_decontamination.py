@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 import random
@@ -7,18 +8,21 @@ from pathlib import Path
 import pytest
 
 from groundup.core.errors import ArtifactError, DataError, UsageError
+from groundup.core.files import read_json, read_jsonl
+from groundup.corpus.build import CorpusConfig, build
 from groundup.corpus.decontamination import (
     BenchmarkIndex,
     Decontamination,
     DecontaminationConfig,
     Item,
-    contaminated_items,
     items_of,
-    items_of_task,
+    items_of_problems,
+    name_of,
+    own_items,
     read_items,
 )
-from groundup.corpus.document import Document, Dropped
-from groundup.tasks import Conversation
+from groundup.corpus.document import Document, Dropped, read_documents
+from groundup.tasks import Material, TaskMixture
 
 Prose = Callable[..., str]
 QUESTION = "If Alice walks nine miles north and then twelve miles east, how far is she from her house in the end?"
@@ -113,11 +117,11 @@ def test_random_leaks_against_brute_force(prose: Prose) -> None:
         runs = [" ".join(item.text.split()[s : s + length]) for s in range(len(item.text.split()) - length + 1)]
         return any(f" {run} " in f" {text} " for run in runs)
 
-    expected = {i.name: [d.id for d in documents if shares(i, d.text)] for i in items}
-    assert contaminated_items(documents, items, config) == {name: ids for name, ids in expected.items() if ids}
     index = BenchmarkIndex.of(items, config)
     for each in documents:
-        spans = [(o.start, o.stop) for o in index.overlaps(each.text)]
+        overlaps = index.overlaps(each.text)
+        assert {overlap.item for overlap in overlaps} == {item.name for item in items if shares(item, each.text)}
+        spans = [(overlap.start, overlap.stop) for overlap in overlaps]
         assert spans == sorted(spans)
 
 
@@ -129,20 +133,36 @@ def test_items_of_files(tmp_path: Path) -> None:
     assert list(read_items(tmp_path / "b.jsonl")) == [Item("b 0", "What?\nthis\nthat")]
 
 
-class Riddles:
-    def __len__(self) -> int:
-        return 2
-
-    def conversation(self, index: int) -> Conversation:
-        return Conversation.of(("user", f"{index}: {QUESTION}"), ("assistant", "15 miles"))
-
-    def reward(self, index: int, answer: str) -> float:
-        return float(answer == "15 miles")
+def test_wordings_of_one_problem_are_one_item(prose: Prose) -> None:
+    """However often it is asked: what many problems say is no evidence, what one says often is."""
+    items = [Item("riddle", f"{prose(100 + number, 20)} {QUESTION}") for number in range(9)]
+    assert isinstance(Decontamination(DecontaminationConfig(), items)(document(leaked(prose))), Dropped)
+    index = BenchmarkIndex.of(items, DecontaminationConfig())
+    assert [overlap.item for overlap in index.overlaps(leaked(prose))] == ["riddle"]
 
 
-def test_the_problems_of_a_task_are_items() -> None:
-    items = list(items_of_task("riddles", Riddles()))
-    assert items == [Item(f"riddles {n}", f"{n}: {QUESTION}\n15 miles") for n in range(2)]
+def test_problems_are_found_by_their_question_and_by_their_content() -> None:
+    lines = ("The rain came down upon the hill,", "And all the little lanes were still;")
+    material = dataclasses.replace(Material.from_documents(()), test_verses=(lines,))
+    problems = [TaskMixture(split, 1, material, {"verse": 1.0}).problem(0) for split in ("test", "test-wordings")]
+    items = list(items_of_problems(problems))
+    assert len(items) == 4 and {item.name for item in items} == {name_of(problems[0])}
+    check = Decontamination(DecontaminationConfig(), items)
+    assert isinstance(check(document(f"A poem. {' '.join(lines)} More.")), Dropped)
+    assert isinstance(check(document(problems[1].conversation.messages[0].content)), Dropped)
+    assert isinstance(check(document(lines[0])), Document)
+
+
+def test_without_benchmarks_our_own_problems_are_searched_for(prose: Prose) -> None:
+    check = pickle.loads(pickle.dumps(Decontamination(DecontaminationConfig())))
+    questions = [
+        item.text for item in own_items() if sum(map(str.isalpha, item.text)) >= 20 and item.text.count(" ") > 6
+    ]
+    assert len(set(questions)) > 500
+    for question in random.Random(1).sample(questions, 20):
+        assert isinstance(check(document(f"{prose(1)} {question} {prose(2)}")), Dropped), question
+    frame = "I have some apples and find more. How many apples do I have now? What do you get when you add two to ten?"
+    assert check(document(frame)) == document(frame)
 
 
 def test_a_benchmark_file_is_searched_for(tmp_path: Path, prose: Prose) -> None:
@@ -170,9 +190,44 @@ def test_unusable_files_are_one_clear_line(
         list(read_items(tmp_path / name))
 
 
-def test_nothing_to_search_for_is_a_mistake() -> None:
+def test_a_file_without_items_to_search_for_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("Yes or no?\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"corpus\.decontamination\.benchmarks"):
-        Decontamination(DecontaminationConfig())(document("text"))
+        Decontamination(DecontaminationConfig(benchmarks=(tmp_path / "short.txt",)))(document("text"))
+
+
+@pytest.mark.parametrize("action", ["drop", "mark"])
+def test_a_planted_leak_is_found_end_to_end(tmp_path: Path, prose: Prose, action: str) -> None:
+    """A file of questions, and a corpus with three of them."""
+    questions = [" ".join(prose(1000 + number, 20).split()) for number in range(12)]
+    (tmp_path / "riddles.jsonl").write_text(
+        "".join(json.dumps({"question": question, "answer": "yes"}) + "\n" for question in questions), encoding="utf-8"
+    )
+    (tmp_path / "texts").mkdir()
+    for number in range(30):
+        text = leaked(prose, questions[number // 7].upper()) if number in (7, 14, 28) else prose(number)
+        (tmp_path / "texts" / f"{number:02}.txt").write_text(f"{prose(2000 + number)}\n\n{text}", encoding="utf-8")
+    config = CorpusConfig(
+        path=tmp_path / "texts",
+        steps=("clean", "decontamination"),
+        workers=1,
+        decontamination=DecontaminationConfig(benchmarks=(tmp_path / "riddles.jsonl",), action=action),  # type: ignore[arg-type]
+    )
+    metrics = build(config, tmp_path / "corpus", seed=1)
+    leaks = {"07.txt": "riddles 1", "14.txt": "riddles 2", "28.txt": "riddles 4"}
+    left = {
+        each.id: each.facts.get("contaminated")
+        for side in ("train", "validation")
+        for each in read_documents(tmp_path / "corpus" / f"{side}.jsonl")
+    }
+    dropped = {row["id"]: row for row in read_jsonl(tmp_path / "corpus" / "dropped.jsonl")}
+    if action == "mark":
+        assert {name: item for name, item in left.items() if item} == leaks and not dropped
+        return
+    assert metrics["documents_dropped"] == 3 and set(left).isdisjoint(leaks)
+    assert {name: row["detail"].split(":")[0] for name, row in dropped.items()} == leaks
+    [removed] = read_json(tmp_path / "corpus" / "funnel.json")["steps"][2]["removed"]
+    assert (removed["reason"], removed["documents"]) == ("contaminated", 3)
 
 
 @pytest.mark.parametrize("wrong", [{"ngram": 7}, {"ngram": 14}, {"action": "hide"}, {"min_letters": -1}])

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from groundup.core.errors import UsageError
-from groundup.core.files import read_json, read_jsonl
-from groundup.evaluation.evaluate import SPLITS, STAGES, EvaluateConfig, _problems, _sentence, build, table
+from groundup.core.files import read_json, read_jsonl, write_jsonl
+from groundup.corpus import Document, read_documents
+from groundup.evaluation.evaluate import PARTS, SPLITS, STAGES, EvaluateConfig, _problems, _sentence, build, table
 from groundup.posttraining.common import read_material, stage_model
+from groundup.pretraining.tokens import encode_split
 from groundup.recipes import Recipe, load
 from groundup.tasks import FAMILIES
 
@@ -173,6 +175,52 @@ def test_the_table_names_every_row(results: dict[str, Any]) -> None:
     assert {row[0] for row in rows[1:-1]} == {
         f"{family}{more}" for family in ("all", *FAMILIES) for more in ("", ", new wordings")
     }
+
+
+def test_what_stood_in_the_train_documents_is_told_apart(copied_run: Path, recipe: Recipe) -> None:
+    """A question, a piece of a validation document, and what the corpus marked, planted in a train document."""
+    corpus = copied_run / "corpus"
+    question = (
+        _problems(read_material(copied_run), "test", "lookup", 2, recipe.seed)[0].conversation.messages[0].content
+    )
+    train, validation = (list(read_documents(corpus / f"{side}.jsonl")) for side in ("train", "validation"))
+    assert len(validation) == 1
+    fresh = Document("fresh", "", "test", " ".join(f"{number} quite other words," for number in range(60)))
+    piece = " ".join(validation[0].text.split()[40:70])
+    text = f"{question}\n{piece}"
+    planted = Document("planted", "", "test", text, {"contaminated": "riddles 3, riddles 5"})
+    write_jsonl(corpus / "train.jsonl", [document.to_json() for document in (*train, planted)])
+    write_jsonl(corpus / "test.jsonl", [document.to_json() for document in (*validation, fresh)])
+    encode_split(copied_run, "test", stage_model(copied_run, "pretrain")[1])
+    build(recipe.evaluate, copied_run, recipe.seed)
+    found = read_json(copied_run / "evaluate" / "results.json")
+
+    assert found["contamination"]["contaminated_problems"] == 1
+    assert [example["first"] for example in found["contamination"]["examples"]] == ["planted"]
+    assert found["contamination"]["marked"] == [{"benchmark": "riddles", "items": 2, "documents": 2}]
+    rows = {(row["split"], row["family"]): row for row in found["tasks"]}
+    for split in SPLITS:
+        lookup, everything = rows[split, "lookup"], rows[split, "all"]
+        for stage in STAGES:
+            counts = [lookup[part][stage]["n"] for part in PARTS]
+            assert counts == [1, 1] and everything["contaminated"][stage] == lookup["contaminated"][stage]
+            assert sum(lookup[part][stage]["value"] for part in PARTS) == 2 * lookup["stages"][stage]["value"]
+        assert not any(part in rows[split, family] for part in PARTS for family in FAMILIES if family != "lookup")
+    bits, test = found["bits_per_byte"], found["bits_per_byte"]["test"]
+    assert test["test_bytes"] == bits["validation_bytes"] + fresh.bytes
+    for shared, count in ((bits["contamination"], 1), (test["contamination"], 2)):
+        assert (shared["documents"], shared["contaminated_documents"]) == (count, 1)
+        assert shared["contaminated_runs"] == 30 - 12
+    assert not any(part in bits["contamination"] for part in PARTS)
+    for stage in STAGES:
+        counts = [test["contamination"][part][stage]["n"] for part in PARTS]
+        assert min(counts) > 0 and sum(counts) == test["models"][stage]["n"]
+        assert test["contamination"]["contaminated"][stage]["value"] == pytest.approx(bits["models"][stage]["value"])
+    names = [row[0] for row in table(found)]
+    assert [name for name in names if "test text" in name] == [
+        f"bits per byte, test text{part}" for part in ("", ", clean", ", contaminated")
+    ]
+    assert "lookup, new wordings, contaminated (1)" in names
 
 
 def test_a_missing_stage_is_named(command: Callable[..., Any], copied_run: Path) -> None:

@@ -10,10 +10,18 @@ import pytest
 from groundup.core.config import parse, to_json
 from groundup.core.errors import ArtifactError, DataError, UsageError
 from groundup.core.files import write_jsonl
+from groundup.corpus import Document
 from groundup.dataloader import IGNORED, open_tokens
 from groundup.dataloader.shards import TokenWriter
 from groundup.pretraining import tokens as module
-from groundup.pretraining.tokens import DataConfig, encode_documents, encode_split, make_source, read_split
+from groundup.pretraining.tokens import (
+    DataConfig,
+    encode_documents,
+    encode_split,
+    make_source,
+    read_split,
+    tell_mixture,
+)
 from groundup.tokenizer import BytePairTokenizer
 
 TOKENIZER = BytePairTokenizer.from_merges([(ord("a"), ord("b"))])
@@ -121,6 +129,35 @@ def test_documents_count_to_the_first_pattern_of_their_source_or_id(tmp_path: Pa
     run = new_run(tmp_path)
     tokens = encode_split(run, "train", TOKENIZER, DataConfig(mixture=("law.txt=1", "path=3", "code/*=0")))
     assert [len(part.documents) for part in tokens.values()] == [1, 4]
+
+
+def test_documents_count_to_what_is_known_of_them() -> None:
+    data = DataConfig(mixture=("kind:code=1", "language:d?=2", "licence:=1", "date:1=1", "*=0"))
+    facts = (
+        {"kind": "code", "language": "de"},
+        {"kind": "wikitext", "language": "de"},
+        {"language": "en"},
+        {"licence": "MIT", "date": "1623"},
+    )
+    documents = [Document("language:en", "", "kind:code", "", fact) for fact in facts]
+    assert [data.part_of(document) for document in documents] == ["kind:code", "language:d?", "licence:", "*"]
+    lines = DataConfig(mixture=("crawl.jsonl:1?=1", "*=1"))
+    assert lines.part_of(Document("crawl.jsonl:17", "", "path", "")) == "crawl.jsonl:1?"
+
+
+def test_what_a_mixture_repeats_is_told_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, data = new_run(tmp_path), DataConfig(mixture=PARTS)
+    tokens = encode_split(run, "train", TOKENIZER, data)
+    capsys.readouterr()
+    tell_mixture(tokens, data, row_tokens=600)
+    code, prose = capsys.readouterr().err.splitlines()
+    assert code == "  mixture: code/*: 2 documents, 48 tokens (20.8%); 66.7% of the rows, about 8.33 epochs"
+    assert prose == "  mixture: prose/*: 2 documents, 183 tokens (79.2%); 33.3% of the rows, about 1.09 epochs"
+    source = make_source(tokens, data, 3, 8, TOKENIZER, seed=1)
+    batches = list(islice(source, 600 // (3 * 8)))
+    assert batches[-1].metrics["epochs/prose/*"] == pytest.approx(1.09, rel=0.2)  # the last window is left out
+    tell_mixture({"train": tokens["code/*"]}, DataConfig(), 600)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_part_without_documents_and_a_document_without_part_are_refused(tmp_path: Path) -> None:

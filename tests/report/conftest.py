@@ -162,7 +162,15 @@ def tasks() -> list[dict[str, Any]]:
             stages = {stage: interval(penalty * share, n) for stage, share in shares.items()}
             chance = 0.0 if family in ("verse", "spelling") else 0.02 + 0.01 * index
             entries.append({"family": family, "split": split, "chance": chance, "stages": stages})
+            if family == "verse":
+                entries[-1] |= {"clean": stages, "contaminated": stages}
     return entries
+
+
+def shared_documents(models: dict[str, Any]) -> dict[str, Any]:
+    """What a side shares with the train documents."""
+    counts = {"documents": 9, "contaminated_documents": 2, "runs": 91_240, "contaminated_runs": 310}
+    return {**counts, "clean": models, "contaminated": models}
 
 
 def results() -> dict[str, Any]:
@@ -174,8 +182,22 @@ def results() -> dict[str, Any]:
             "validation_bytes": 522_114,
             "models": models,
             "baselines": {"xz": {"value": 2.514}, "kneser_ney": {"value": 2.302, "order": 5}},
+            "contamination": shared_documents(models),
+            "test": {
+                "test_bytes": 498_730,
+                "models": models,
+                "baselines": {"xz": {"value": 2.499}, "kneser_ney": {"value": 2.287, "order": 5}},
+                "contamination": {**shared_documents(models), "contaminated_documents": 0},
+            },
         },
         "tasks": tasks(),
+        "contamination": {
+            "train_documents": 38,
+            "problems": 883,
+            "contaminated_problems": 12,
+            "examples": [],
+            "marked": [{"benchmark": "gsm8k.v1", "items": 3, "documents": 4}],
+        },
         "stops": {
             stage: interval(share, 1600) for stage, share in zip(MODELS, (0.01, 0.982, 0.991, 0.995), strict=True)
         },

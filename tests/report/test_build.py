@@ -246,6 +246,32 @@ def test_words_follow_the_numbers(run: Path, tmp_path: Path, monkeypatch: pytest
     assert verdicts == ["missed", "met", "met", "met", "missed"]
 
 
+def test_clean_and_contaminated_parts_stand_apart(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for drawing in ("curves", "attention_heads", "attention_overview", "exact_match"):
+        monkeypatch.setattr(charts, drawing, lambda *_: "")
+    evaluation = compose(ReportConfig(), Facts(run))[0]["evaluation"]
+    assert [[row["name"], row["part"]] for row in evaluation["contamination"]["rows"]] == [
+        [f"{name}", part]
+        for name in (
+            "verse, held-out problems",
+            "verse, held-out wordings",
+            "bits per byte, validation",
+            "bits per byte, test",
+        )
+        for part in ("nothing shared", "shared")
+    ]
+    assert "Of the contents of 883 problems, 12 stood in one of 38" in evaluation["contamination"]["sentence"]
+    assert "Of 9 validation documents 2 share" in evaluation["contamination"]["sentence"]
+    assert "Of gsm8k.v1, 3 items stand in train documents, 4 times" in evaluation["contamination"]["sentence"]
+    assert evaluation["bits"]["test"].startswith("On the test text")
+    older = shutil.copytree(run, tmp_path / "run")
+    results = read_json(older / "evaluate" / "results.json")
+    del results["contamination"], results["bits_per_byte"]["test"]
+    write_json(older / "evaluate" / "results.json", results)
+    evaluation = compose(ReportConfig(), Facts(older))[0]["evaluation"]
+    assert evaluation["contamination"] == {} and evaluation["bits"]["test"] == ""
+
+
 def test_a_damaged_run_and_a_missing_run_are_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere"):
         build(ReportConfig(), tmp_path / "nowhere", tmp_path / "out")
