@@ -5,7 +5,7 @@ direction of the matrix learns at the same speed, not only the loudest.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -66,17 +66,26 @@ class Muon(Uncompiled):
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, means, momentum)  # Nesterov: look one step ahead
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        self.apply(parameters, ahead, group["lr"])
 
-        stacks: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for parameter, direction in zip(parameters, ahead, strict=True):
-            lying = _lying(parameter)
-            stacks[tuple(lying.shape[-2:])].append((lying, _lying(direction)))
+    def apply(self, parameters: Sequence[Tensor], directions: Sequence[Tensor], rate: float) -> None:
+        """Move the parameters against their orthogonalised directions."""
+        torch._foreach_add_(list(parameters), self.updates(directions), alpha=-rate)
+
+    def updates(self, directions: Sequence[Tensor]) -> list[Tensor]:
+        """Each direction with all singular values pushed to about one, and the scale of an update."""
+        stacks: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        lying = [_lying(direction) for direction in directions]
+        for number, stack in enumerate(lying):
+            stacks[tuple(stack.shape[-2:])].append(number)
+        found = [torch.empty(0)] * len(lying)
         for (_, columns), members in stacks.items():
-            targets, directions = zip(*members, strict=True)
-            stack = torch.cat(directions)
-            updates = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype)
-            parts = updates.split([len(target) for target in targets])
-            torch._foreach_add_(targets, parts, alpha=-group["lr"] * 0.2 * columns**0.5)
+            stack = torch.cat([lying[number] for number in members])
+            orthogonal = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype).mul_(0.2 * columns**0.5)
+            for number, part in zip(members, orthogonal.split([len(lying[number]) for number in members]), strict=True):
+                turned = part if directions[number].shape[-2] <= directions[number].shape[-1] else part.mT
+                found[number] = turned.reshape(directions[number].shape)
+        return found
 
     def _momentum(self, parameters: list[Tensor], group: dict[str, Any]) -> float:
         """Of this step, which is counted where it matters."""
