@@ -10,13 +10,14 @@ number of terms of the whole step, so the sum of all gradients is that of one pr
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.core.device import Numerics
@@ -50,9 +51,7 @@ class Sharding:
     mesh: DeviceMesh | None = None
 
     @classmethod
-    def of(
-        cls, model: Transformer, world: World, device: torch.device, numerics: Numerics, offload: bool
-    ) -> "Sharding":
+    def of(cls, model: Transformer, world: World, device: torch.device, numerics: Numerics) -> "Sharding":
         """Divide the parameters of ``model`` in place: blocks one by one, and the rest together."""
         if world.size == 1:
             return cls(world)
@@ -64,7 +63,6 @@ class Sharding:
                 reduce_dtype=torch.float32,
                 cast_forward_inputs=False,
             ),
-            "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
         }
         for block in model.blocks:
             fully_shard(block, reshard_after_forward=world.parallel.reshard, **policy)
@@ -111,6 +109,14 @@ class Sharding:
             if self.world.leads:
                 found[name] = tensor.detach().to("cpu", copy=True)
         return found
+
+
+def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
+    """A context in which nothing is kept for a backward pass.
+
+    The fastest way forbids to change tensors later, which a divided model does with the weights that it gathers.
+    """
+    return torch.no_grad() if isinstance(model, FSDPModule) else torch.inference_mode()
 
 
 def local(tensor: Tensor) -> Tensor:

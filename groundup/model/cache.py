@@ -32,8 +32,9 @@ class KVCache:
         """An empty cache for ``rows`` sequences of up to ``capacity`` tokens, of ``like``'s dtype and device."""
         config = config.resolved()
         key, value = cached_shapes(config)
-        keys = [like.new_zeros(rows, key[0], capacity, key[1]) for _ in range(config.layers)]
-        values = [like.new_zeros(rows, value[0], capacity, value[1]) for _ in range(config.layers)]
+        place = {"dtype": like.dtype, "device": like.device}  # never of its class, which may be that of a part
+        keys = [torch.zeros(rows, key[0], capacity, key[1], **place) for _ in range(config.layers)]
+        values = [torch.zeros(rows, value[0], capacity, value[1], **place) for _ in range(config.layers)]
         ids = torch.zeros(rows, capacity if config.ngrams > 1 else 0, dtype=torch.long, device=like.device)
         return cls(keys, values, torch.zeros(rows, dtype=torch.long, device=like.device), ids)
 

@@ -34,7 +34,7 @@ def prepare(
     model.to(torch.device("cpu") if config.memory.offload else device).train()
     here = world()
     _check(config, numerics, here.size)
-    sharding = Sharding.of(model, here, device, numerics, config.memory.offload)
+    sharding = Sharding.of(model, here, device, numerics)
     optimizers = build_optimizers(
         model, config.optimizer, numerics.dtype, ShardedMuon if sharding.mesh is not None else Muon
     )
@@ -51,6 +51,8 @@ def _check(config: TrainingConfig, numerics: Numerics, processes: int) -> None:
         return
     if config.memory.fit:
         raise UsageError("memory.fit is for one process, which sees its own memory only; lower rows instead")
+    if config.memory.offload:
+        raise UsageError("memory.offload is for one process; with several, --parallel.shard divides the state")
     if numerics.float8:
         raise UsageError("precision float8 is for one process; use --precision bfloat16")
 
