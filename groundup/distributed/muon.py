@@ -24,8 +24,9 @@ class ShardedMuon(Muon):
         # The largest first, dealt in turn: everybody gets about the same work.
         order = sorted(range(len(whole)), key=lambda number: -whole[number].numel())
         mine = order[rank::size]
-        for number, update in zip(mine, self.updates([whole[number] for number in mine]), strict=True):
-            whole[number].copy_(update)
+        for members, updates, scale in self.updates([whole[number] for number in mine]):
+            for place, update in zip(members, updates, strict=True):
+                whole[mine[place]].copy_(update).mul_(scale)
         for place, number in enumerate(order):
             distributed.broadcast(whole[number], src=place % size)
         for parameter, update in zip(parameters, whole, strict=True):

@@ -5,7 +5,7 @@ direction of the matrix learns at the same speed, not only the loudest.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -70,22 +70,21 @@ class Muon(Uncompiled):
 
     def apply(self, parameters: Sequence[Tensor], directions: Sequence[Tensor], rate: float) -> None:
         """Move the parameters against their orthogonalised directions."""
-        torch._foreach_add_(list(parameters), self.updates(directions), alpha=-rate)
+        for members, updates, scale in self.updates(directions):
+            torch._foreach_add_([parameters[number] for number in members], updates, alpha=-rate * scale)
 
-    def updates(self, directions: Sequence[Tensor]) -> list[Tensor]:
-        """Each direction with all singular values pushed to about one, and the scale of an update."""
+    def updates(self, directions: Sequence[Tensor]) -> Iterator[tuple[list[int], list[Tensor], float]]:
+        """The directions with all singular values pushed to about one, stack by stack: numbers, updates, scale."""
         stacks: dict[tuple[int, ...], list[int]] = defaultdict(list)
         lying = [_lying(direction) for direction in directions]
         for number, stack in enumerate(lying):
             stacks[tuple(stack.shape[-2:])].append(number)
-        found = [torch.empty(0)] * len(lying)
         for (_, columns), members in stacks.items():
             stack = torch.cat([lying[number] for number in members])
-            orthogonal = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype).mul_(0.2 * columns**0.5)
-            for number, part in zip(members, orthogonal.split([len(lying[number]) for number in members]), strict=True):
-                turned = part if directions[number].shape[-2] <= directions[number].shape[-1] else part.mT
-                found[number] = turned.reshape(directions[number].shape)
-        return found
+            orthogonal = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype)
+            parts = orthogonal.split([len(lying[number]) for number in members])
+            updates = [_standing(part, directions[number]) for number, part in zip(members, parts, strict=True)]
+            yield members, updates, 0.2 * columns**0.5
 
     def _momentum(self, parameters: list[Tensor], group: dict[str, Any]) -> float:
         """Of this step, which is counted where it matters."""
@@ -107,3 +106,9 @@ def _lying(matrices: Tensor) -> Tensor:
     """A matrix or a stack as a view [count, rows, columns] with no more rows than columns."""
     stack = matrices.flatten(0, -3) if matrices.ndim > 2 else matrices[None]
     return stack.mT if stack.shape[-2] > stack.shape[-1] else stack
+
+
+def _standing(stack: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`_lying`: [count, rows, columns] in the shape of ``like``."""
+    turned = stack.mT if like.shape[-2] > like.shape[-1] else stack
+    return turned.unflatten(0, like.shape[:-2]) if like.ndim > 2 else turned[0]
