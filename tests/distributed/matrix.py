@@ -50,13 +50,14 @@ class Cell:
 
 def cells(processes: int) -> Iterator[Cell]:
     """Every plan with every model, and the plans' other dimensions with one of them."""
-    plans = {
-        "data": ParallelConfig(),
-        "shard": ParallelConfig(shard=processes),
-        "shard, no reshard": ParallelConfig(shard=processes, reshard=False),
-    }
     if processes == 4:
-        plans["data x shard"] = ParallelConfig(data=2, shard=2)
+        plans = {"data x shard": ParallelConfig(data=2, shard=2)}
+    else:
+        plans = {
+            "data": ParallelConfig(),
+            "shard": ParallelConfig(shard=processes),
+            "shard, no reshard": ParallelConfig(shard=processes, reshard=False),
+        }
     for plan, parallel in plans.items():
         for model in MODELS:
             yield Cell(f"{plan}, {model}", model, parallel)
@@ -64,8 +65,11 @@ def cells(processes: int) -> Iterator[Cell]:
         yield Cell(f"{plan}, bfloat16", "dense", parallel, {"precision": "bfloat16"})
         yield Cell(f"{plan}, accumulated", "dense", parallel, {"accumulation": 2})
         yield Cell(f"{plan}, muon", "tied", parallel, {"optimizer": OptimizerConfig()})
-    yield Cell("shard, bfloat16-weights", "dense", plans["shard"], {"precision": "bfloat16-weights"})
-    yield Cell("shard, selective", "dense", plans["shard"], {"memory": MemoryConfig(recompute="selective")})
+    shard = ParallelConfig(shard=processes)
+    if processes == 2:
+        yield Cell("shard, compiled", "dense", shard, {"compile": "on"})
+    yield Cell("shard, bfloat16-weights", "dense", shard, {"precision": "bfloat16-weights"})
+    yield Cell("shard, selective", "dense", shard, {"memory": MemoryConfig(recompute="selective")})
 
 
 def batches(step: int, count: int) -> list[Batch]:
@@ -129,7 +133,7 @@ def main() -> None:
     with joined(ParallelConfig()) as here:
         for cell in cells(here.size):
             together = trained(cell, replace(here, parallel=cell.parallel))
-            alone = trained(cell, ALONE)
+            alone = trained(replace(cell, options={**cell.options, "compile": "off"}), ALONE)
             names = ("measures", "gradients", "weights")
             compared = {n: difference(a, b) for n, a, b in zip(names, together, alone, strict=True)}
             worlds._present = here
