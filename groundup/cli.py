@@ -36,6 +36,7 @@ groundup {version}: build a large language model from the ground up
   groundup serve MODEL [--port N …]                   an OpenAI-compatible server on this machine
   groundup inspect MODEL "text" [--out DIR …]         look inside a model: attention, predictions layer by layer
   groundup export MODEL --to hf|gguf [--out PATH …]   write a model for transformers, vLLM, llama.cpp or Ollama
+  groundup launch --nproc N [--nodes …] run|STAGE …   the same, by several processes: one for each device
   groundup fetch [NAME …]                             bring a corpus or a vocabulary into the cache; without, list them
 
   RECIPE is a name or a path to a .toml file; MODEL is a run directory, a checkpoint,
@@ -100,7 +101,11 @@ def _continues(words: list[str]) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    """Tell the error in one line."""
+    """Tell the error in one line; of several processes the first one tells what all find wrong."""
+    if (rank := os.environ.get("RANK", "0")) != "0":
+        if code == UsageError.exit_code:
+            return code
+        message = f"process {rank}: {message}"
     say("groundup: " + " ".join(message.split()))
     return code
 
@@ -139,6 +144,7 @@ def _dispatch(words: list[str]) -> int:
         "serve": _serve,
         "inspect": _inspect,
         "export": _export,
+        "launch": _launch,
         "fetch": _fetch,
     }
     usage = USAGE.format(
@@ -169,6 +175,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(words: list[str], only: str | None = None) -> int:
     from groundup.core.run import execute
+    from groundup.core.world import joined
     from groundup.pipeline import STAGES
     from groundup.scaling.words import DEFAULT, asked_of, run_directory, take_option
 
@@ -176,8 +183,9 @@ def _run(words: list[str], only: str | None = None) -> int:
     asked = asked_of(words)
     recipe = asked.over(asked.base(), f"groundup {only or 'run'} {asked.name or DEFAULT}")
     out = run_directory(Path(given_out) if given_out else None, asked)
-    execute(STAGES, recipe, recipe.seed, out, only)
-    if only is None:
+    with joined(recipe.parallel) as here:
+        execute(STAGES, recipe, recipe.seed, out, only)
+    if only is None and here.leads:
         _summary(out)
     return 0
 
@@ -366,6 +374,12 @@ def _export(words: list[str]) -> int:
     path, words = _model_argument(words, "export")
     print(export(path, parse(ExportOptions, ExportOptions(), words, "groundup export MODEL", "command line")))
     return 0
+
+
+def _launch(words: list[str]) -> int:
+    from groundup.distributed.launch import run
+
+    return run(words)
 
 
 def _fetch(words: list[str]) -> int:

@@ -77,6 +77,7 @@ STAGES: Sequence[Stage] = (
     ),
     Stage(
         "pretrain",
+        together=True,
         needs=("corpus", "tokenizer"),
         code="groundup.pretraining.build",
         settings=lambda recipe: {"model": recipe.model, "pretrain": recipe.pretrain},
@@ -85,6 +86,7 @@ STAGES: Sequence[Stage] = (
     ),
     Stage(
         "sft",
+        together=True,
         needs=("corpus", "pretrain"),
         code="groundup.posttraining.sft",
         settings=lambda recipe: recipe.sft,
@@ -92,6 +94,7 @@ STAGES: Sequence[Stage] = (
     ),
     Stage(
         "dpo",
+        together=True,
         needs=("corpus", "sft"),
         code="groundup.posttraining.dpo",
         settings=lambda recipe: recipe.dpo,
@@ -99,6 +102,7 @@ STAGES: Sequence[Stage] = (
     ),
     Stage(
         "grpo",
+        together=True,
         needs=("corpus", "dpo"),
         code="groundup.posttraining.grpo",
         settings=lambda recipe: recipe.grpo,

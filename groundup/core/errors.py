@@ -43,3 +43,7 @@ class StorageError(GroundupError):
 
 class TrainingError(GroundupError):
     """Training cannot go on: a loss or a gradient is not a finite number."""
+
+
+class LostError(GroundupError):
+    """Another process of the same run is gone."""

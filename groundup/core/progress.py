@@ -139,7 +139,23 @@ def say(text: str) -> None:
     _tell(text + "\n")
 
 
+_quiet = False
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Within this context nothing is told: another process speaks for all."""
+    global _quiet
+    _quiet = True
+    try:
+        yield
+    finally:
+        _quiet = False
+
+
 def _tell(text: str) -> None:
+    if _quiet:
+        return
     with contextlib.suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()

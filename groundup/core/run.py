@@ -31,10 +31,11 @@ import psutil
 import torch
 
 from groundup.core.config import to_json, to_toml
-from groundup.core.errors import ArtifactError, DataError, RunLockedError
+from groundup.core.errors import ArtifactError, DataError, RunLockedError, UsageError
 from groundup.core.files import read_json, remove_leftovers, sha256_of, storage_errors, write_json, write_text
 from groundup.core.progress import duration, say
 from groundup.core.version import VERSION
+from groundup.core.world import world
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
@@ -57,6 +58,8 @@ class Stage:
     settings: Callable[[Any], Any]
     run: Callable[[Any, Path], dict[str, float]]
     files: Callable[[Any], Sequence[Path]] = lambda recipe: ()
+    together: bool = False
+    """Whether several processes, if there are, all work on it; else the first one does, and the others wait."""
 
 
 def execute(stages: Sequence[Stage], recipe: Any, seed: int, out: Path, only: str | None = None) -> None:
@@ -68,18 +71,22 @@ def execute(stages: Sequence[Stage], recipe: Any, seed: int, out: Path, only: st
         DataError: a file of the user's has an impossible name.
         StorageError: the directory cannot be written.
     """
-    with locked(out):
-        remove_leftovers(out)
+    leads = world().leads
+    with locked(out) if leads else contextlib.nullcontext():
+        if leads:
+            remove_leftovers(out)
         # All identities at once: a source file edited during a long run must not end up in a later stage's.
         fingerprints: dict[str, dict[str, Any]] = {}
         for stage in stages:
             identities = {name: fingerprints[name]["identity"] for name in stage.needs}
             fingerprints[stage.name] = _fingerprint(stage, recipe, seed, identities)
+        _refuse_differences(fingerprints)
         if only is not None:
             stages = [stage for stage in stages if stage.name == only]
             for name in stages[0].needs:
                 _require(out / name, fingerprints[name], only)
-        write_text(out / "recipe.toml", to_toml(recipe))
+        if leads:
+            write_text(out / "recipe.toml", to_toml(recipe))
         for stage in stages:
             _bring_up_to_date(stage, recipe, seed, out, fingerprints[stage.name])
 
@@ -117,12 +124,25 @@ def _require(folder: Path, fingerprint: dict[str, Any], by: str) -> None:
 
 
 def _bring_up_to_date(stage: Stage, recipe: Any, seed: int, out: Path, fingerprint: dict[str, Any]) -> None:
+    here = world()
+    started = here.first(lambda: _begin(stage, out, fingerprint))
+    if started is None:
+        return
+    if stage.together:
+        _run(stage, recipe, seed, out, fingerprint, started, here.leads)
+        here.first(lambda: None)  # nobody goes on before the results are whole
+    else:
+        here.first(lambda: _run(stage, recipe, seed, out, fingerprint, started))
+
+
+def _begin(stage: Stage, out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+    """Make the stage's folder ready; the record of its start, or None if there is nothing to do."""
     folder = out / stage.name
     manifest = read_manifest(folder)
     if manifest is not None and manifest["identity"] == fingerprint["identity"]:
         verify_artifacts(folder, manifest)
         say(f"✓ {stage.name}: up to date")
-        return
+        return None
     started = _read_record(folder / STARTED, ("identity", "inputs", "config", "seed", "started", "seconds_before"))
     previous = manifest or started
     if previous is not None and previous["identity"] != fingerprint["identity"]:
@@ -136,20 +156,36 @@ def _bring_up_to_date(stage: Stage, recipe: Any, seed: int, out: Path, fingerpri
         folder.mkdir(parents=True, exist_ok=True)
     if started is not None and started["identity"] == fingerprint["identity"]:
         say(f"▶ {stage.name}: continues where it was interrupted")
-    else:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        started = {**fingerprint, "started": now, "seconds_before": 0.0}
-        write_json(folder / STARTED, started)
-        say(f"▶ {stage.name}")
-    begin = time.perf_counter()
+        return started
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    started = {**fingerprint, "started": now, "seconds_before": 0.0}
+    write_json(folder / STARTED, started)
+    say(f"▶ {stage.name}")
+    return started
+
+
+def _run(
+    stage: Stage,
+    recipe: Any,
+    seed: int,
+    out: Path,
+    fingerprint: dict[str, Any],
+    started: dict[str, Any],
+    leads: bool = True,
+) -> None:
+    """Do the stage's work; of several processes that do it together, the one that leads records it."""
+    folder, begin = out / stage.name, time.perf_counter()
     with _PeakMemory() as memory:
         try:
             metrics = stage.run(recipe, out)
         except BaseException:
             started["seconds_before"] += time.perf_counter() - begin
-            with contextlib.suppress(Exception):
-                write_json(folder / STARTED, started)
+            if leads:
+                with contextlib.suppress(Exception):
+                    write_json(folder / STARTED, started)
             raise
+    if not leads:
+        return
     seconds = started["seconds_before"] + time.perf_counter() - begin
     write_json(
         folder / MANIFEST,
@@ -167,6 +203,22 @@ def _bring_up_to_date(stage: Stage, recipe: Any, seed: int, out: Path, fingerpri
     )
     (folder / STARTED).unlink()
     say(f"✓ {stage.name}: done in {duration(seconds)}, {memory.peak / 1e6:.0f} MB at most")
+
+
+def _refuse_differences(fingerprints: dict[str, dict[str, Any]]) -> None:
+    """Several processes that work together must have the same code, data and configuration.
+
+    Raises:
+        UsageError: one differs from the first; the message says in what.
+    """
+    first, *others = world().gathered(fingerprints)
+    for rank, theirs in enumerate(others, start=1):
+        for name in first:
+            if first[name]["identity"] != theirs[name]["identity"]:
+                raise UsageError(
+                    f"process {rank} is not like process 0: of {name}, {_difference(first[name], theirs[name])}; start "
+                    "all with the same program, files and options"
+                )
 
 
 def verify_artifacts(folder: Path, manifest: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from groundup.core.errors import ArtifactError, UsageError
 from groundup.core.progress import Progress
 from groundup.core.seeding import derive_seed, numpy_rng
+from groundup.distributed.sharding import without_gradients
 from groundup.inference.sampling import Sampling, pick
 from groundup.model.cache import KVCache
 from groundup.model.transformer import Transformer
@@ -130,7 +131,6 @@ class Engine:
         self.waiting.append(request)
         return request
 
-    @torch.inference_mode()
     def cancel(self, request: Request) -> None:
         """Stop a request and free its row, unless it has finished; ``request.picked`` keeps what was drawn."""
         if request.finish_reason is not None:
@@ -139,24 +139,25 @@ class Engine:
         if request in self.waiting:
             self.waiting.remove(request)
         elif self.running:
-            self._batch.free(self._batch.requests.index(request))
+            with without_gradients(self.model):
+                self._batch.free(self._batch.requests.index(request))
         else:
             self._batch = _Batch()
 
-    @torch.inference_mode()
     def step(self) -> list[Event]:
         """Draw one token for every running request, newcomers included; an empty list when there is nothing to do.
 
         Raises:
             TrainingError: the model's logits are not finite numbers. The requests stay as they were.
         """
-        newcomers = self._admit()
-        try:
-            with evaluating(self.model):
-                return self._draw(self._forward(newcomers)) if newcomers or self._batch.requests else []
-        except BaseException:
-            self._requeue(newcomers)  # an interrupted pass leaves rows half-written
-            raise
+        with without_gradients(self.model):
+            newcomers = self._admit()
+            try:
+                with evaluating(self.model):
+                    return self._draw(self._forward(newcomers)) if newcomers or self._batch.requests else []
+            except BaseException:
+                self._requeue(newcomers)  # an interrupted pass leaves rows half-written
+                raise
 
     def _admit(self) -> list[Request]:
         """Drop finished rows and take requests from the queue, where enough rows change to be worth the copy."""

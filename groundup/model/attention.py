@@ -4,7 +4,7 @@ Enters: the normalised residual stream [batch, time, width] and a :class:`Pass`,
 share. Leaves: what attention adds to the stream. ``plain`` shows the same with every intermediate tensor.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +17,22 @@ from groundup.model.layers import RMSNorm, query_key_norm, table
 from groundup.model.positions import Angles, rotate
 
 
-@dataclass
 class Record:
-    """What a forward pass is asked to keep for looking at; the lists fill up layer by layer."""
+    """What a forward pass is asked to keep for looking at; the lists fill up layer by layer.
 
-    wants_attention: bool = True
-    wants_residuals: bool = True
-    wants_routing: bool = True
-    attention: list[Tensor] = field(default_factory=list)
-    """Attention weights [batch, heads, time, length] of each layer."""
-    residuals: list[Tensor] = field(default_factory=list)
-    """The residual stream [batch, time, width] after the embedding, and after each layer."""
-    routing: list[Routing] = field(default_factory=list)
-    """Decisions of each layer with experts."""
+    No dataclass: those are copied on their way into a block whose weights are divided among processes.
+    """
+
+    def __init__(self, wants_attention: bool = True, wants_residuals: bool = True, wants_routing: bool = True) -> None:
+        self.wants_attention = wants_attention
+        self.wants_residuals = wants_residuals
+        self.wants_routing = wants_routing
+        self.attention: list[Tensor] = []
+        """Attention weights [batch, heads, time, length] of each layer."""
+        self.residuals: list[Tensor] = []
+        """The residual stream [batch, time, width] after the embedding, and after each layer."""
+        self.routing: list[Routing] = []
+        """Decisions of each layer with experts."""
 
 
 @dataclass

@@ -32,8 +32,11 @@ class KVCache:
         """An empty cache for ``rows`` sequences of up to ``capacity`` tokens, of ``like``'s dtype and device."""
         config = config.resolved()
         key, value = cached_shapes(config)
-        keys = [like.new_zeros(rows, key[0], capacity, key[1]) for _ in range(config.layers)]
-        values = [like.new_zeros(rows, value[0], capacity, value[1]) for _ in range(config.layers)]
+        dtype, device = like.dtype, like.device  # never its class, which may be that of a divided tensor
+        shapes = [(rows, heads, capacity, size) for heads, size in (key, value)]
+        keys, values = (
+            [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for shape in shapes
+        )
         ids = torch.zeros(rows, capacity if config.ngrams > 1 else 0, dtype=torch.long, device=like.device)
         return cls(keys, values, torch.zeros(rows, dtype=torch.long, device=like.device), ids)
 

@@ -22,12 +22,13 @@ from groundup.optim.uncompiled import AdamW
 
 
 def build_optimizers(
-    model: Transformer, config: OptimizerConfig, dtype: torch.dtype = torch.float32
+    model: Transformer, config: OptimizerConfig, dtype: torch.dtype = torch.float32, muon: type[Muon] = Muon
 ) -> list[torch.optim.Optimizer]:
     """The optimizers that together update every trainable parameter of ``model`` once.
 
     Each group says its ``name`` (embedding, head, vectors, matrices, routers), and remembers its full rate as
-    ``full_lr``, which the loop multiplies by the schedule's factor. ``dtype`` is that of Muon's iteration.
+    ``full_lr``, which the loop multiplies by the schedule's factor. ``dtype`` is that of Muon's iteration, and ``muon``
+    the class: another one where matrices are divided among processes.
     """
     decay = config.weight_decay
     narrower = model.config.mup_width / model.config.width if model.config.mup_width else 1.0
@@ -47,7 +48,7 @@ def build_optimizers(
     }
     optimizers: list[torch.optim.Optimizer] = []
     if config.rule != "adamw" and "matrices" in groups:
-        optimizers.append(_matrix_optimizer(groups.pop("matrices"), config, dtype))
+        optimizers.append(_matrix_optimizer(groups.pop("matrices"), config, dtype, muon))
     if groups:
         betas = (config.beta1, config.beta2)
         optimizers.append(AdamW(list(groups.values()), config.rate, betas, eps=1e-10, fused=True))
@@ -57,11 +58,13 @@ def build_optimizers(
     return optimizers
 
 
-def _matrix_optimizer(group: dict[str, Any], config: OptimizerConfig, dtype: torch.dtype) -> torch.optim.Optimizer:
+def _matrix_optimizer(
+    group: dict[str, Any], config: OptimizerConfig, dtype: torch.dtype, muon: type[Muon]
+) -> torch.optim.Optimizer:
     if config.rule == "lion":
         return Lion([group], config.matrix_rate)
     polynomials = quintics(config.iteration, config.iteration_steps)
-    return Muon(
+    return muon(
         [group],
         config.matrix_rate,
         config.momentum,

@@ -5,7 +5,7 @@ direction of the matrix learns at the same speed, not only the loudest.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -66,17 +66,25 @@ class Muon(Uncompiled):
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, means, momentum)  # Nesterov: look one step ahead
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        self.apply(parameters, ahead, group["lr"])
 
-        stacks: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for parameter, direction in zip(parameters, ahead, strict=True):
-            lying = _lying(parameter)
-            stacks[tuple(lying.shape[-2:])].append((lying, _lying(direction)))
+    def apply(self, parameters: Sequence[Tensor], directions: Sequence[Tensor], rate: float) -> None:
+        """Move the parameters against their orthogonalised directions."""
+        for members, updates, scale in self.updates(directions):
+            torch._foreach_add_([parameters[number] for number in members], updates, alpha=-rate * scale)
+
+    def updates(self, directions: Sequence[Tensor]) -> Iterator[tuple[list[int], list[Tensor], float]]:
+        """The directions with all singular values pushed to about one, stack by stack: numbers, updates, scale."""
+        stacks: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        lying = [_lying(direction) for direction in directions]
+        for number, stack in enumerate(lying):
+            stacks[tuple(stack.shape[-2:])].append(number)
         for (_, columns), members in stacks.items():
-            targets, directions = zip(*members, strict=True)
-            stack = torch.cat(directions)
-            updates = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype)
-            parts = updates.split([len(target) for target in targets])
-            torch._foreach_add_(targets, parts, alpha=-group["lr"] * 0.2 * columns**0.5)
+            stack = torch.cat([lying[number] for number in members])
+            orthogonal = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype)
+            parts = orthogonal.split([len(lying[number]) for number in members])
+            updates = [_standing(part, directions[number]) for number, part in zip(members, parts, strict=True)]
+            yield members, updates, 0.2 * columns**0.5
 
     def _momentum(self, parameters: list[Tensor], group: dict[str, Any]) -> float:
         """Of this step, which is counted where it matters."""
@@ -98,3 +106,9 @@ def _lying(matrices: Tensor) -> Tensor:
     """A matrix or a stack as a view [count, rows, columns] with no more rows than columns."""
     stack = matrices.flatten(0, -3) if matrices.ndim > 2 else matrices[None]
     return stack.mT if stack.shape[-2] > stack.shape[-1] else stack
+
+
+def _standing(stack: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`_lying`: [count, rows, columns] in the shape of ``like``."""
+    turned = stack.mT if like.shape[-2] > like.shape[-1] else stack
+    return turned.unflatten(0, like.shape[:-2]) if like.ndim > 2 else turned[0]

@@ -17,6 +17,7 @@ from groundup.core.errors import DataError, UsageError
 from groundup.core.files import read_jsonl, write_jsonl
 from groundup.core.progress import track
 from groundup.core.seeding import derive_seed, numpy_rng
+from groundup.core.world import world
 from groundup.dataloader import Batch, pack
 from groundup.dataloader.packing import Masked
 from groundup.inference import Engine, Sampling
@@ -188,7 +189,7 @@ def build(config: DPOConfig, run: Path, seed: int) -> dict[str, float]:
     """Optimise the SFT model of the run directory ``run``; return the stage's metrics."""
     model, tokenizer = stage_model(run, "sft")
     model.to(choose_device(config.device))
-    pairs = make_pairs(config, run, model, tokenizer, seed)
+    pairs = world().ahead(lambda: make_pairs(config, run, model, tokenizer, seed))
     source = PairSource(pairs, config.pairs, tokenizer.special_tokens["<|pad|>"], derive_seed(seed, "order"))
     objective = Preference(config.beta, config.anchor)
     result = train(model, objective, source, config, tokenizer, run / "dpo", "dpo", seed=seed)

@@ -13,6 +13,7 @@ import torch
 from groundup.core.errors import UsageError
 from groundup.core.files import read_jsonl, write_json, write_jsonl
 from groundup.core.seeding import torch_rng
+from groundup.core.world import world
 from groundup.inference import Engine, Sampling
 from groundup.inference.opening import open_model
 from groundup.model import ModelConfig, Transformer
@@ -71,11 +72,12 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
     """Train the base model of the run directory ``run``; return the stage's metrics."""
     folder = run / "pretrain"
     tokenizer = load_tokenizer(run / "tokenizer")
-    tokens = encode_split(run, "train", tokenizer, config.data)
+    here = world()
+    tokens = here.ahead(lambda: encode_split(run, "train", tokenizer, config.data))
     tell_mixture(tokens, config.data, config.steps * config.accumulation * config.rows * model_config.context)
-    encode_split(run, "validation", tokenizer)
+    here.ahead(lambda: encode_split(run, "validation", tokenizer))
     if (run / "corpus" / "test.jsonl").exists():
-        encode_split(run, "test", tokenizer)  # for the evaluation alone
+        here.ahead(lambda: encode_split(run, "test", tokenizer))  # for the evaluation alone
     validation = read_split(folder / "tokens" / "validation")
     source = make_source(tokens, config.data, config.rows, model_config.context, tokenizer, seed)
 
@@ -87,7 +89,8 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
         "parameters": parameters,
         "active_parameters": count(model.config, tokenizer.vocab_size).active,
     }
-    write_json(folder / "model.json", shape)
+    if here.leads:
+        write_json(folder / "model.json", shape)
 
     prompts = sample_prompts([tokenizer.decode(document[1:].tolist()) for document in validation], config.samples)
 
@@ -99,7 +102,8 @@ def build(model_config: ModelConfig, config: PretrainConfig, run: Path, seed: in
     def sample(step: int, model: Transformer) -> dict[str, float]:
         texts = sample_texts(model, tokenizer, prompts, config, seed)
         rows = [{"step": step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-        _append_samples(folder / "samples.jsonl", step, rows)
+        if here.leads:
+            _append_samples(folder / "samples.jsonl", step, rows)
         return {}
 
     result = train(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from groundup.core.config import from_table, parse, read_toml
 from groundup.core.errors import UsageError
+from groundup.core.world import ParallelConfig
 from groundup.corpus.build import CorpusConfig
 from groundup.corpus.build import with_absolute_paths as corpus_with_absolute_paths
 from groundup.evaluation.evaluate import EvaluateConfig
@@ -38,6 +39,7 @@ class Recipe:
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 
 def shipped() -> Iterator[str]:

@@ -56,10 +56,11 @@ def corpus(draft: Draft) -> Section:
                     size(facts.number(file, f"{reason}.bytes", "Bytes removed")),
                 ]
             )
+    sides = [name for name in (*SPLITS, "test") if name in SPLITS or facts.names(file, name)]
     split = [
         [name, count(facts.number(file, f"{name}.documents", f"{name.title()} documents")),
          size(facts.number(file, f"{name}.bytes", f"{name.title()} text"))]
-        for name in SPLITS
+        for name in sides
     ]  # fmt: skip
     first = facts.number(file, "steps.0.bytes_in", "Bytes before the step")
     share = None

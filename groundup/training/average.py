@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from groundup.distributed.sharding import part_of
 from groundup.model import Transformer
 
 
@@ -16,21 +17,22 @@ class Average:
     """
 
     def __init__(self, model: Transformer, decay: float) -> None:
-        self.model = model
+        self.names = [name for name, _ in model.named_parameters()]
+        self.parameters: list[Tensor] = list(model.parameters())
         self.decay = decay
         self.updates = 0
-        self.mean = [parameter.detach().float().clone() for parameter in model.parameters()]
+        self.mean = [parameter.detach().float().clone() for parameter in self.parameters]
 
     @torch.no_grad()
     def update(self) -> None:
         """Count the present weights in."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.mean, list(self.model.parameters()), 1 - decay)
+        torch._foreach_lerp_(self.mean, self.parameters, 1 - decay)
         self.updates += 1
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for mean, parameter in zip(self.mean, self.model.parameters(), strict=True):
+        for mean, parameter in zip(self.mean, self.parameters, strict=True):
             mean_now = mean.clone()
             mean.copy_(parameter)
             parameter.copy_(mean_now)
@@ -46,11 +48,10 @@ class Average:
 
     def tensors(self) -> dict[str, Tensor]:
         """The mean by parameter name."""
-        names = (name for name, _ in self.model.named_parameters())
-        return dict(zip(names, self.mean, strict=True))
+        return dict(zip(self.names, self.mean, strict=True))
 
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
         """Go on from what :meth:`tensors` gave."""
         for name, mean in self.tensors().items():
-            mean.copy_(tensors[name])
+            mean.copy_(part_of(tensors[name], mean))
         self.updates = updates

@@ -26,6 +26,7 @@ from torch import Tensor
 from groundup.core.errors import ArtifactError
 from groundup.core.files import atomic_folder, read_json, sha256_of, storage_errors, write_json
 from groundup.core.progress import say
+from groundup.distributed.sharding import Sharding, part_of, parts_of
 from groundup.model import ModelConfig, Transformer
 from groundup.tokenizer import BytePairTokenizer
 from groundup.tokenizer import load as load_tokenizer
@@ -92,6 +93,10 @@ class Snapshot:
             for name, group in self.tensors.items()
         }
         return replace(self, tensors=tensors)
+
+    def gathered(self, sharding: Sharding) -> "Snapshot":
+        """With whole tensors, in the memory of the first process; the others have none. All processes call this."""
+        return replace(self, tensors={name: sharding.whole(group) for name, group in self.tensors.items()})
 
     def write(self, parent: Path) -> Path:
         """Write ``parent/step-NNNNNN`` atomically; return its path."""
@@ -247,7 +252,7 @@ def restore_weights(model: Transformer, checkpoint: Checkpoint) -> None:
     if model.config.tied:
         weights["head.weight"] = weights["embedding.weight"]
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(parts_of(weights, model.state_dict()))
     except RuntimeError as error:
         raise ArtifactError(
             f"{checkpoint.folder / 'model.safetensors'} holds a model of another shape than the recipe's; "
@@ -259,11 +264,12 @@ def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], checkpoint: 
     """Load the checkpoint's optimizer tensors; rates and decays come from the configuration."""
     tensors = checkpoint.tensors("optimizer.safetensors")
     for number, optimizer in enumerate(optimizers):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             index, parameter, key = name.split(".", 2)
             if int(index) == number:
-                state.setdefault(int(parameter), {})[key] = tensor
+                state.setdefault(int(parameter), {})[key] = part_of(tensor, parameters[int(parameter)])
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -3,10 +3,14 @@
 Enters: a model, an objective, a source of batches. Leaves: checkpoints, ``metrics.jsonl``, one line a step, and
 ``events.jsonl``: what was out of the ordinary. Killed at any instant and started again, it ends in the same weights,
 bit for bit.
+
+Several processes take every step together. The first one writes what is written; what depends on files or the clock,
+it decides for all.
 """
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
@@ -23,6 +27,7 @@ from groundup.core.device import Numerics
 from groundup.core.errors import TrainingError
 from groundup.core.files import storage_errors, write_text
 from groundup.core.progress import Progress, say
+from groundup.core.world import world
 from groundup.dataloader import Batch, Source
 from groundup.dataloader.prefetch import Prefetch
 from groundup.model import Transformer
@@ -38,7 +43,7 @@ from groundup.training.checkpoint import (
     restore_optimizers,
     restore_weights,
 )
-from groundup.training.config import TrainingConfig
+from groundup.training.config import TrainingConfig, WatchConfig
 from groundup.training.guard import WINDOW, is_spike
 from groundup.training.interruption import Interrupted, Interruption
 from groundup.training.prepare import prepare
@@ -160,15 +165,18 @@ class _Loop:
     ) -> None:
         self.model, self.source, self.config, self.tokenizer = model, source, config, tokenizer
         self.folder, self.name, self.hooks = folder, name, hooks
+        self.world = world()
         self.stepper, self.optimizers = prepare(model, objective, config, seed)
         self.working, self.numerics, self.device = self.stepper.working, self.stepper.numerics, self.stepper.device
         self.average = Average(model, config.average) if config.average else None
         self.saver = Saver(folder / "checkpoints", config.checkpoints)
         self.state = _State()
         self.watch = Watch(self.working, config.watch.every)
-        self.throughput = Throughput(model.config, model.vocab_size, self.device, self.numerics.dtype)
+        dtype, devices = self.numerics.dtype, self.world.size
+        self.throughput = Throughput(model.config, model.vocab_size, self.device, dtype, devices)
         title = f"{folder.absolute().parent.name}/{name}"
-        self.sinks = Sinks(config.watch, folder, title, to_json(config), lost=self._lost)
+        watch = config.watch if self.world.leads else WatchConfig()
+        self.sinks = Sinks(watch, folder, title, to_json(config), lost=self._lost)
         self.failures = 0
         self.scores: dict[int, float] = {}  # validations by step
 
@@ -176,16 +184,14 @@ class _Loop:
         """Train to the end."""
         resumed = self._resume()
         log = self.folder / "metrics.jsonl"
-        logged = _truncate_log(log, self.state.step)
-        _truncate_log(self.folder / "events.jsonl", self.state.step, keep="rewound")
+        logged = self.world.first(lambda: _truncate_log(log, self.state.step))
+        self.world.first(lambda: _truncate_log(self.folder / "events.jsonl", self.state.step, keep="rewound"))
         self._read_scores(log)
-        with storage_errors(log):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            self.lines = log.open("a", encoding="utf-8", newline="\n")
+        self._open_log()
         described = _described(self.numerics, self.device)
         self._event("resumed" if resumed else "started", described)
         say(f"{self.name}: " + (f"continues after step {self.state.step}, " if resumed else "") + described)
-        with Interruption() as self.interruption:
+        with Interruption(self.world) as self.interruption:
             try:
                 self._train(logged)
             except Interrupted:
@@ -212,6 +218,7 @@ class _Loop:
             elif logged < state.step:  # killed between a checkpoint and the line of its step
                 self._log({**state.record, **self._run_hooks()})
             while state.step < config.steps and not self._stops_early():
+                self.interruption.check()
                 before = state.step
                 started = time.perf_counter()
                 accumulation = config.schedule.accumulation_at(before, config.steps, config.accumulation)
@@ -309,7 +316,7 @@ class _Loop:
         state, limit = self.state, self.config.safety.rewinds
         at = state.step + 1
         spike = f"the loss spiked to {loss:.4g} at step {at}, where the recent median was {median(state.losses):.4g}"
-        checkpoint = self.saver.earlier(state.rewound_to)
+        checkpoint = self._opened(lambda: self.saver.earlier(state.rewound_to))
         if checkpoint is None:
             self._event("spike", f"{spike}; there is no checkpoint to return to", at)
             return False
@@ -321,11 +328,12 @@ class _Loop:
         loop = {**checkpoint.state["loop"], "rewinds": state.rewinds + 1, "rewound_to": checkpoint.step}
         self._restore(checkpoint, {**loop, "split": state.split, "seconds": state.seconds})
         self.position = self.source.state_dict()
-        self.saver.rewound(checkpoint.step, {"loop": vars(state).copy(), "source": self.position})
         self.working.clear()
         self.lines.close()
-        _truncate_log(self.folder / "metrics.jsonl", checkpoint.step)
-        self.lines = (self.folder / "metrics.jsonl").open("a", encoding="utf-8", newline="\n")
+        if self.world.leads:
+            self.saver.rewound(checkpoint.step, {"loop": vars(state).copy(), "source": self.position})
+            _truncate_log(self.folder / "metrics.jsonl", checkpoint.step)
+        self._open_log()
         self.scores = {step: score for step, score in self.scores.items() if step <= checkpoint.step}
         why = f"{spike}: back to step {checkpoint.step}, without the batches since (return {state.rewinds} of {limit})"
         self._event("rewound", why, at)
@@ -366,6 +374,8 @@ class _Loop:
             self.working.restored()
             for hook in due:
                 numbers |= hook.run(self.state.step, self.working.model)
+            numbers = self.world.first(lambda: numbers)
+            for hook in due:
                 if hook.measure in numbers:
                     self.scores[self.state.step] = numbers[hook.measure]
         self.working.restored()
@@ -374,7 +384,7 @@ class _Loop:
 
     def _save(self) -> None:
         state = self.state
-        if (self.saver.parent / folder_name(state.step)).exists():
+        if self.world.first((self.saver.parent / folder_name(state.step)).exists):
             return
         state.scale = None if self.stepper.scale is None else vars(self.stepper.scale).copy()
         average = None
@@ -382,20 +392,40 @@ class _Loop:
             state.averaged, average = self.average.updates, self.average.tensors()
         carried = {"loop": json.loads(json.dumps(vars(state))), "source": self.position}
         snapshot = Snapshot.of(state.step, self.model, self.optimizers, self.tokenizer, carried, average)
-        with self.interruption.deferred():
-            self.saver.save(snapshot, self.scores)
+        if self.working.sharding.mesh is not None:
+            snapshot = snapshot.gathered(self.working.sharding)
+        if self.world.leads:
+            with self.interruption.deferred():
+                self.saver.save(snapshot, self.scores)
 
     def _resume(self) -> bool:
         """Continue from the newest checkpoint, if there is one."""
-        found = self.saver.latest()
-        if found is None:
+        checkpoint = self._opened(self.saver.latest)
+        if checkpoint is None:
             self._fit()
             return False
-        checkpoint, carried = found
         check_tokenizer(checkpoint, self.tokenizer)
-        self._restore(checkpoint, carried["loop"])
-        self.source.load_state_dict(carried["source"])
+        self._restore(checkpoint, checkpoint.state["loop"])
+        self.source.load_state_dict(checkpoint.state["source"])
         return True
+
+    def _opened(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+        """The checkpoint that the first process finds and verifies."""
+
+        def told() -> tuple[str, dict[str, Any]] | None:
+            found = find()
+            return None if found is None else (str(found.folder), found.state)
+
+        found = self.world.first(told)
+        return None if found is None else Checkpoint(Path(found[0]), found[1])
+
+    def _open_log(self) -> None:
+        """The log, to add lines to; of all processes but the first, nothing is kept."""
+        log = self.folder / "metrics.jsonl"
+        with storage_errors(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            place = log if self.world.leads else Path(os.devnull)
+            self.lines = place.open("a", encoding="utf-8", newline="\n")
 
     def _read_scores(self, log: Path) -> None:
         """The validations so far, which the log has."""
@@ -459,6 +489,8 @@ class _Loop:
         self.sinks.log(int(record["step"]), record)
 
     def _event(self, event: str, why: str, step: int | None = None) -> None:
+        if not self.world.leads:
+            return
         path = self.folder / "events.jsonl"
         at = self.state.step if step is None else step
         record = {"step": at, "event": event, "why": why}

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 
 import torch
 
-from groundup.core.device import choose_device, choose_numerics
+from groundup.core.device import Numerics, choose_device, choose_numerics
 from groundup.core.errors import UsageError
+from groundup.core.world import world
+from groundup.distributed import ShardedMuon, Sharding
 from groundup.model import Transformer
 from groundup.objectives import Objective
 from groundup.optim import build_optimizers
+from groundup.optim.muon import Muon
 from groundup.training.config import TrainingConfig
 from groundup.training.step import FIRST_SCALE, LossScale, Stepper
 from groundup.training.working import Working
@@ -29,12 +32,29 @@ def prepare(
         torch.set_float32_matmul_precision("high" if numerics.tf32 else "highest")
     freeze(model, config.freeze)
     model.to(torch.device("cpu") if config.memory.offload else device).train()
-    optimizers = build_optimizers(model, config.optimizer, numerics.dtype)
+    here = world()
+    _check(config, numerics, here.size)
+    sharding = Sharding.of(model, here, device, numerics)
+    optimizers = build_optimizers(
+        model, config.optimizer, numerics.dtype, ShardedMuon if sharding.mesh is not None else Muon
+    )
     compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
-    working = Working(model, device, numerics, config.memory.recompute, compiled)
+    working = Working(model, device, numerics, config.memory.recompute, compiled, sharding)
     scale = LossScale(FIRST_SCALE) if numerics.scaled else None
     stepper = Stepper(working, objective, numerics, device, config.clip, seed, config.memory.fit, scale=scale)
     return stepper, optimizers
+
+
+def _check(config: TrainingConfig, numerics: Numerics, processes: int) -> None:
+    """Refuse what several processes cannot do."""
+    if processes == 1:
+        return
+    if config.memory.fit:
+        raise UsageError("memory.fit is for one process, which sees its own memory only; lower rows instead")
+    if config.memory.offload:
+        raise UsageError("memory.offload is for one process; with several, --parallel.shard divides the state")
+    if numerics.float8:
+        raise UsageError("precision float8 is for one process; use --precision bfloat16")
 
 
 def freeze(model: Transformer, patterns: Sequence[str]) -> None:

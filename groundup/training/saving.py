@@ -82,8 +82,8 @@ class Saver:
         snapshot.write(self.parent)
         prune(self.parent, kept([step_of(folder) for folder in checkpoints_in(self.parent)], self.rule, scores))
 
-    def latest(self) -> tuple[Checkpoint, dict[str, Any]] | None:
-        """The newest checkpoint and the state to continue with: its own, or that of the return to it."""
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint with the state to continue with: its own, or that of the return to it."""
         rewound = self._rewound()
         if rewound is not None:
             self._drop_abandoned(rewound)
@@ -91,8 +91,8 @@ class Saver:
         if checkpoint is None:
             return None
         if rewound is not None and rewound["step"] == checkpoint.step:
-            return checkpoint, {**checkpoint.state, **rewound["state"]}
-        return checkpoint, checkpoint.state
+            return Checkpoint(checkpoint.folder, {**checkpoint.state, **rewound["state"]})
+        return checkpoint
 
     def earlier(self, than: int | None) -> Checkpoint | None:
         """The newest checkpoint, or the one before it if the newest is that of step ``than``; None if there is none."""

@@ -1,7 +1,7 @@
 """One step: micro-batches → gradients → an update, or a reason why there is none.
 
 The loss of every micro-batch is divided by the weight of the whole step, so that neither accumulation nor splitting
-changes what a token counts.
+nor sharing it among processes changes what a token counts.
 """
 
 import math
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from groundup.core.device import Numerics, autocast, means_no_memory
 from groundup.core.seeding import derive_seed
 from groundup.dataloader import Batch
+from groundup.distributed import share
 from groundup.objectives import Objective
 from groundup.training.working import Working
 
@@ -95,15 +95,19 @@ class Stepper:
                 torch.accelerator.memory.empty_cache()
 
     def _gradients(self, micro: Sequence[Batch], weight: int, step: int) -> Measured:
-        config = self.working.model.config
+        config, sharding = self.working.model.config, self.working.sharding
         factor = 1.0 if self.scale is None else self.scale.factor
         losses: list[torch.Tensor] = []
         metrics: dict[str, float] = {}
-        parts = [part for batch in micro for part in batch.split(self.split) if part.weight]
+        shares = [share(batch, sharding.world) for batch in micro]
+        together = sharding.mesh is not None  # then all compute, those without a target, too
+        parts = [part for batch in shares for part in batch.split(self.split) if part.weight or together]
         for number, part in enumerate(parts):
             part = _to_device(part, self.device)
             if config.dropout or config.attention.dropout:  # noise is a function of seed and place, never of history
-                torch.manual_seed(derive_seed(self.seed, "dropout", step, number))
+                place = (sharding.world.rank,) if sharding.world.rank else ()
+                torch.manual_seed(derive_seed(self.seed, "dropout", step, number, *place))
+            sharding.last(self.working.model, number + 1 == len(parts))
             with autocast(self.device, self.numerics.dtype):
                 loss = self.objective(self.working.callable, part) / weight
             (loss * factor if self.scale else loss).backward()
@@ -115,8 +119,12 @@ class Stepper:
             for parameter in self.working.master.parameters():
                 if parameter.grad is not None:
                     parameter.grad /= factor
-        norm = nn.utils.get_total_norm([p.grad for p in self.working.master.parameters() if p.grad is not None])
-        return Measured(float(torch.stack(losses).cpu().double().sum()), float(norm), metrics)
+        norm = sharding.norm(p.grad for p in self.working.master.parameters() if p.grad is not None)
+        total = float(torch.stack(losses).cpu().double().sum())
+        if together:
+            total, *sums = sharding.world.sum([total, *metrics.values()])
+            metrics = dict(zip(metrics, sums, strict=True))
+        return Measured(total, float(norm), metrics)
 
     @torch.no_grad()
     def update(self, optimizers: Sequence[torch.optim.Optimizer], norm: float, factor: float) -> None:

@@ -134,11 +134,15 @@ class Throughput:
         vocab_size: of the model.
         device: where it computes.
         dtype: of its matrix products.
+        devices: how many such devices work together.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, device: torch.device, dtype: torch.dtype, devices: int = 1
+    ) -> None:
         self._device = device
-        self._peak = peak_operations(device, dtype)
+        peak = peak_operations(device, dtype)
+        self._peak = peak * devices if peak is not None else None
         self._operations = cache(lambda time: operations(config, vocab_size, time).useful_training)
         self._energy = Energy(device)
         self._joules = 0.0

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from groundup.core.progress import say
+from groundup.distributed.sharding import local
 from groundup.optim import group_of
 from groundup.training.working import Working
 
@@ -43,6 +44,7 @@ class Watch:
 
     def __init__(self, working: Working, every: int) -> None:
         self._model = working.model
+        self._norm = working.sharding.norm
         self._every = every
         self._compiled = working.callable is not working.model
         self._told = False
@@ -78,7 +80,7 @@ class Watch:
         for group, parameters in self._groups.items():
             gradients = [p.grad for p in parameters if p.grad is not None]
             if gradients:
-                self._numbers[f"gradient_norm/{group}"] = nn.utils.get_total_norm(gradients)
+                self._numbers[f"gradient_norm/{group}"] = self._norm(gradients)
                 self._before[group] = [_compared(p).clone() for p in parameters]
 
     @torch.no_grad()
@@ -86,8 +88,8 @@ class Watch:
         """The step's numbers; without those that are not finite, such as the ratio to weights that are all zero."""
         for group, before in self._before.items():
             after = [_compared(parameter) for parameter in self._groups[group]]
-            update = nn.utils.get_total_norm(torch._foreach_sub(after, before))
-            self._numbers[f"update_ratio/{group}"] = update / nn.utils.get_total_norm(before)
+            update = self._norm(torch._foreach_sub(after, before))
+            self._numbers[f"update_ratio/{group}"] = update / self._norm(before)
         for block, squares in self._squares.items():
             self._numbers[f"activation_rms/{block}"] = torch.stack(squares).mean().sqrt()
         numbers = _fetched(self._numbers)
@@ -134,9 +136,10 @@ class Watch:
 
 
 def _compared(parameter: Tensor) -> Tensor:
-    """The parameter, or of a large one evenly spaced rows: a view [rows, columns]."""
-    rows = parameter.detach().reshape(-1, parameter.shape[-1])
-    return rows[:: math.ceil(rows.numel() / COMPARED)]
+    """This process's part of a parameter, or of a large one evenly spaced rows: a view [rows, columns]."""
+    part = local(parameter.detach())
+    rows = part.reshape(-1, part.shape[-1])
+    return rows[:: max(1, math.ceil(rows.numel() / COMPARED))]
 
 
 def _fetched(numbers: Mapping[str, Tensor]) -> dict[str, float]:

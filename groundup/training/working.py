@@ -17,6 +17,8 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from groundup.core.device import Numerics
 from groundup.core.errors import UsageError
+from groundup.core.world import ALONE
+from groundup.distributed import Sharding
 from groundup.model import Transformer
 
 #: What selective recomputation keeps: the results that are dear to compute.
@@ -40,6 +42,8 @@ class Working:
         numerics: the dtype of the weights that they read.
         recompute: which activations are computed again in the backward pass.
         compiled: whether ``torch.compile`` fuses the operations.
+        sharding: how the master's parameters lie among processes. Those of several compute with the master itself, in
+            the dtype and on the device that the sharding was told.
     """
 
     def __init__(
@@ -49,9 +53,12 @@ class Working:
         numerics: Numerics,
         recompute: Literal["none", "block", "selective"] = "none",
         compiled: bool = False,
+        sharding: Sharding | None = None,
     ) -> None:
         self.master = master
-        self.is_master = numerics.weights is torch.float32 and master.embedding.weight.device == device
+        self.sharding = sharding or Sharding(ALONE)
+        alike = numerics.weights is torch.float32 and master.embedding.weight.device == device
+        self.is_master = alike or self.sharding.mesh is not None
         self.model = master if self.is_master else _copy_of(master, device, numerics)
         if recompute != "none":
             _recompute(self.model, recompute)
@@ -77,6 +84,7 @@ class Working:
     @torch.no_grad()
     def take_weights(self) -> None:
         """After an update: the routers are rebalanced, and the copy gets the new weights."""
+        self.sharding.sum_loads(self.model)
         self.model.rebalance()
         if self.is_master:
             return
@@ -88,6 +96,7 @@ class Working:
     @torch.no_grad()
     def restored(self) -> None:
         """The master's weights were replaced: the copy gets them, and the routers' biases with them."""
+        self.sharding.forget(self.model)
         if self.is_master:
             return
         for master, working in self.pairs:

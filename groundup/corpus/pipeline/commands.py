@@ -46,8 +46,8 @@ class TryOptions:
 
     text: str | None = None
     """The document; "-" or neither this nor a file: from standard input."""
-    file: Path | None = None
-    """The file that it is in; of several documents the first."""
+    file: str | None = None
+    """The file or URL that it is in; of several documents the first."""
     kind: str = ""
     """What the text still is: html, wikitext or code; without it prose, or what the file is."""
     url: str = ""
@@ -173,7 +173,7 @@ def _document(config: CorpusConfig, options: TryOptions) -> Document | Dropped:
     facts = {name: value for name, value in (("kind", options.kind), ("url", options.url)) if value}
     if options.text is not None and options.file is not None:
         raise UsageError("give --text or --file, not both")
-    if options.file is not None and str(options.file) != STANDARD_INPUT:
+    if options.file is not None and options.file != STANDARD_INPUT:
         records = list(itertools.islice(open_records(options.file, config.reading), 2))
         if not records:
             raise DataError(f"{options.file} holds no document")

@@ -28,6 +28,7 @@ def gather(folder: Path) -> dict[str, Any]:
     ]
     name = (folder.resolve().parent if folder.resolve().name == "corpus" else folder.resolve()).name
     return {
-        **{"name": name, "steps": steps, "train": funnel["train"], "validation": funnel["validation"]},
+        **{"name": name, "steps": steps},
+        **{side: funnel[side] for side in ("train", "validation", "test") if side in funnel},
         **{"sources": sources, "read": evidence["read"], "kept": evidence["kept"]},
     }

@@ -43,11 +43,12 @@ def write_page(data: dict[str, Any], path: Path) -> None:
 def _body(data: dict[str, Any]) -> Iterator[str]:
     first, last = data["steps"][0], data["steps"][-1]
     share = last["bytes_out"] / first["bytes_in"] if first["bytes_in"] else 0.0
+    test = f", {data['test']['documents']:,} to test" if "test" in data else ""
     yield f"<h1>{_safe(data['name'])}: corpus</h1>"
     yield (
         f'<p class="grey">{first["documents_in"]:,} documents, {_bytes(first["bytes_in"])} read; '
         f"{last['documents_out']:,} documents, {_bytes(last['bytes_out'])} kept ({share:.1%}): "
-        f"{data['train']['documents']:,} to train on, {data['validation']['documents']:,} to validate.</p>"
+        f"{data['train']['documents']:,} to train on, {data['validation']['documents']:,} to validate{test}.</p>"
     )
     yield "<h2>From step to step</h2>"
     yield _funnel(data["steps"])
@@ -214,7 +215,8 @@ def _sources(rows: list[dict[str, Any]]) -> str:
 
 
 def _bytes(size: float) -> str:
-    return f"{quantity(size)}B"
+    text = quantity(size)
+    return f"{text} B" if text[-1].isdigit() else f"{text[:-1]} {text[-1]}B"
 
 
 def _safe(text: str) -> str:

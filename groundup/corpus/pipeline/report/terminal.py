@@ -32,7 +32,7 @@ def _parts(data: dict[str, Any]) -> Iterator[RenderableType]:
     for name, label in (("language", "languages"), ("kind", "kinds"), ("licence", "licences")):
         if line := _values(data["kept"]["facts"].get(name, {}), data["kept"]["bytes"]["count"]):
             yield Text(f"{label} kept: {line}")
-    for side in ("train", "validation"):
+    for side in filter(data.__contains__, ("train", "validation", "test")):
         yield Text(f"{side}: {data[side]['documents']:,} documents, {quantity(data[side]['bytes'])}B")
 
 

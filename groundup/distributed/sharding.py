@@ -1,0 +1,141 @@
+"""Data parallel training with sharded weights, on PyTorch's FSDP2.
+
+The processes form a mesh of ``data`` x ``shard``. Each row of processes holds one copy of the weights, divided along
+their first axis; before a block computes, its weights are gathered, and after its backward pass the gradients are
+summed over all processes and divided again (Rajbhandari et al. 2020, "ZeRO"; Zhao et al. 2023, "PyTorch FSDP"). With
+``shard`` 1 every process has all weights, and only gradients are summed.
+
+All processes draw the same batches, and each computes its rows of them. The loss is a sum over terms divided by the
+number of terms of the whole step, so the sum of all gradients is that of one process, whatever rows fall to whom.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from groundup.core.device import Numerics
+from groundup.core.world import World
+from groundup.dataloader import IGNORED, Batch
+from groundup.model import Transformer
+from groundup.model.experts import Experts
+
+
+def share(batch: Batch, world: World) -> Batch:
+    """The rows of a batch that are this process's.
+
+    Where there are fewer rows than processes, the last ones compute a row without a target: all take part in gathering
+    weights and summing gradients.
+    """
+    if world.size == 1:
+        return batch
+    parts = batch.split(world.size)
+    if world.rank < len(parts):
+        return parts[world.rank]
+    tensors = {name: tensor[:1] for name, tensor in batch.tensors.items()}
+    tensors["targets"] = torch.full_like(tensors["targets"], IGNORED)
+    return Batch(tensors, 0, dict(batch.metrics), batch.paired)
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How a model's parameters lie among the processes; without a mesh they are whole, in the only process."""
+
+    world: World
+    mesh: DeviceMesh | None = None
+
+    @classmethod
+    def of(cls, model: Transformer, world: World, device: torch.device, numerics: Numerics) -> "Sharding":
+        """Divide the parameters of ``model`` in place: blocks one by one, and the rest together."""
+        if world.size == 1:
+            return cls(world)
+        mesh = init_device_mesh(device.type, world.parallel.shape(world.size), mesh_dim_names=("data", "shard"))
+        policy: dict[str, Any] = {
+            "mesh": mesh,
+            "mp_policy": MixedPrecisionPolicy(
+                param_dtype=None if numerics.weights is torch.float32 else numerics.weights,
+                reduce_dtype=torch.float32,
+                cast_forward_inputs=False,
+            ),
+        }
+        for block in model.blocks:
+            fully_shard(block, reshard_after_forward=world.parallel.reshard, **policy)
+        # The head is multiplied by the objective, behind the forward pass: the root keeps its weights until then.
+        fully_shard(model, reshard_after_forward=False, **policy)
+        for part in _sharded(model):
+            part.set_gradient_divide_factor(1.0)  # the loss is divided by the terms of all
+            part.set_force_sum_reduction_for_comms(True)  # Gloo cannot divide
+        return cls(world, mesh)
+
+    def last(self, model: Transformer, is_last: bool) -> None:
+        """Whether the backward pass to come ends the step: copies of the weights sum their gradients only then."""
+        for part in _sharded(model):
+            part.set_requires_all_reduce(is_last, recurse=False)
+            part.set_is_last_backward(is_last)
+
+    def forget(self, model: Transformer) -> None:
+        """Forget the weights of others: after an evaluation the parameters are the process's own parts again."""
+        for part in _sharded(model):
+            part.reshard()
+
+    def norm(self, tensors: Iterable[Tensor]) -> Tensor:
+        """The 2-norm of all numbers of ``tensors``, which may be parts: those of one copy of the weights count."""
+        parts = [local(tensor) for tensor in tensors]
+        if self.mesh is None:
+            return nn.utils.get_total_norm(parts)
+        square = nn.utils.get_total_norm(parts).double().square()
+        distributed.all_reduce(square, group=self.mesh.get_group("shard"))
+        return square.sqrt().float()
+
+    def sum_loads(self, model: Transformer) -> None:
+        """Add up what the experts of all processes had to do, which the routers are balanced by."""
+        if self.mesh is not None:
+            for module in model.modules():
+                if isinstance(module, Experts):
+                    distributed.all_reduce(module.load)
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The whole tensors, one by one into the memory of the CPU of the first process; {} in the others."""
+        found = {}
+        for name, tensor in tensors.items():
+            if isinstance(tensor, DTensor):
+                tensor = tensor.full_tensor()
+            if self.world.leads:
+                found[name] = tensor.detach().to("cpu", copy=True)
+        return found
+
+
+def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
+    """A context in which nothing is kept for a backward pass.
+
+    The fastest way forbids to change tensors later, which a divided model does with the weights that it gathers.
+    """
+    return torch.no_grad() if isinstance(model, FSDPModule) else torch.inference_mode()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process has of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(whole: Tensor, like: Tensor) -> Tensor:
+    """``whole``, which every process has, divided as ``like`` is."""
+    if not isinstance(like, DTensor) or whole.shape != like.shape:
+        return whole
+    place = whole.to(local(like).device)
+    return distribute_tensor(place, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def parts_of(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each of ``tensors`` divided as the one of the same name is."""
+    return {name: part_of(tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
+
+
+def _sharded(model: nn.Module) -> Sequence[FSDPModule]:
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
