@@ -105,9 +105,10 @@ def docstrings(source: str) -> str:
 
 def _ours(case: str) -> Judge:
     from groundup.corpus.document import Document, Dropped
-    from groundup.corpus.quality import C4, C4Config, FineWeb, GopherQuality, GopherRepetition
+    from groundup.corpus.quality import C4, C4Config, FineWeb, GopherQuality, GopherQualityConfig, GopherRepetition
 
-    every: list[Any] = [GopherRepetition(), GopherQuality(), C4(C4Config(terminal_punctuation=False)), FineWeb()]
+    quality = GopherQuality(GopherQualityConfig(count_symbols=True))
+    every: list[Any] = [GopherRepetition(), quality, C4(C4Config(terminal_punctuation=False)), FineWeb()]
     steps = [step for step in every if case in (CHAIN, step.name)]
 
     def judge(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.quality import C4, C4Config, FineWeb, GopherQuality, GopherRepetition
+from groundup.corpus.quality import C4, C4Config, FineWeb, GopherQuality, GopherQualityConfig, GopherRepetition
 from groundup.corpus.quality.analysis import SENTENCES, analyse_anew, is_plain, words
 
 pytest.importorskip("datatrove")
@@ -25,7 +25,11 @@ pytest.importorskip("datatrove")
 FILTERS = "datatrove.pipeline.filters"
 NAMES = {
     "repetition": (f"{FILTERS}.gopher_repetition_filter", "GopherRepetitionFilter", GopherRepetition()),
-    "quality": (f"{FILTERS}.gopher_quality_filter", "GopherQualityFilter", GopherQuality()),
+    "quality": (
+        f"{FILTERS}.gopher_quality_filter",
+        "GopherQualityFilter",
+        GopherQuality(GopherQualityConfig(count_symbols=True)),
+    ),
     "c4": (f"{FILTERS}.c4_filters", "C4QualityFilter", C4()),
     "fineweb": (f"{FILTERS}.fineweb_quality_filter", "FineWebQualityFilter", FineWeb()),
 }

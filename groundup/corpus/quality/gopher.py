@@ -106,7 +106,10 @@ class GopherQualityConfig:
     max_ellipsis_lines: float = 0.3
     """Largest share of lines that end in an ellipsis."""
     min_alphabetic: float = 0.8
-    """Least share of words (symbols counted) that have a letter."""
+    """Least share of words that have a letter."""
+    count_symbols: bool = False
+    """Count punctuation marks and lone symbols as words there, as datatrove does, and so FineWeb did. The paper's words
+    end at spaces. With it, plays and mails, whose sentences are short, are dropped."""
     min_stop_words: int = 2
     """Fewest different stop words that must occur; 0 for other languages than that of the list."""
     stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -152,7 +155,7 @@ class GopherQuality:
         yield above("bullet lines", value, limits.max_bullet_lines, "of the lines begin with a bullet")
         value = share(of.ellipsis_lines, of.lines)
         yield above("ellipsis lines", value, limits.max_ellipsis_lines, "of the lines end in an ellipsis")
-        value = share(of.alphabetic, of.words)
+        value = share(of.alphabetic, of.words if limits.count_symbols else of.plain)
         yield below("alphabetic words", value, limits.min_alphabetic, "of the words have a letter")
         yield below("stop words", self._found(analysis), limits.min_stop_words, "of the stop words")
 

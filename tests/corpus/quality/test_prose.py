@@ -178,6 +178,12 @@ def test_quality(rule: str, kept: str, dropped: str) -> None:
     assert reason(GopherQuality(), dropped) == rule
 
 
+def test_punctuation_marks_are_words_only_if_asked_for() -> None:
+    text = "Ay, ay; the king! the king, and that; to that? " * 12  # 11 words and 7 marks
+    assert reason(GopherQuality(), text) == ""
+    assert reason(GopherQuality(GopherQualityConfig(count_symbols=True)), text) == "alphabetic words"
+
+
 def test_stop_words_of_another_language() -> None:
     german = GopherQuality(GopherQualityConfig(stop_words=("der", "und")))
     text = "der Hund und die Katze " * 15
