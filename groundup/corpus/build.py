@@ -74,8 +74,8 @@ class CorpusConfig:
     inputs: tuple[str, ...] = ()
     """Your own text from several places: files, folders, globs, URLs, "-" for standard input."""
     steps: tuple[str, ...] = ("default",)
-    """What documents go through, in this order: steps, or pipelines (default, web, books, code); docs/data-engine.md
-    lists them."""
+    """What documents go through, in this order: steps, or pipelines (default, web, mixed, code, wiki, books);
+    docs/data-engine.md lists them."""
     validation_fraction: float = 0.05
     """Share of the bytes that is kept for validation, by whole documents."""
     test_fraction: float = 0.0
@@ -150,8 +150,15 @@ class CorpusConfig:
 
 
 def settings(config: CorpusConfig) -> CorpusConfig:
-    """The part of the configuration that the result depends on: not who makes it."""
-    return replace(config, workers=0, executor="processes", ray_address="")
+    """The part of the configuration that the result depends on: not who makes it. Of URLs without their secrets."""
+    return replace(config, workers=0, executor="processes", ray_address="", inputs=tuple(map(_recorded, config.inputs)))
+
+
+def _recorded(place: str) -> str:
+    """A place as it may be written down; where a secret is left out, a digest tells it from others."""
+    shown = without_secrets(place)
+    digest = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return place if shown == place else f"{shown} ({digest})"
 
 
 def input_files(config: CorpusConfig) -> list[Path]:

@@ -27,6 +27,8 @@ from groundup.corpus.document import Document, Dropped
 from groundup.tasks import Material, Problem, TaskMixture
 
 SHORTEST, LONGEST = 8, 13
+#: What the problems of our own tasks are called together.
+OWN = "our own problems"
 _ACTIONS = ("drop", "cut", "mark")
 #: Our own families whose problems do not depend on the corpus. All others are made of its words once it is finished:
 #: the evaluation searches the train documents for them.
@@ -85,6 +87,11 @@ def items_of_problems(problems: Iterable[Problem]) -> Iterator[Item]:
 def name_of(problem: Problem) -> str:
     """The item that a problem belongs to: one for all wordings of its content."""
     return " / ".join(problem.key)
+
+
+def benchmark_of(item: str) -> str:
+    """The benchmark that an item is of, by its name: that of a file, or ``OWN``."""
+    return OWN if " / " in item else item.rpartition(" ")[0]
 
 
 def own_items() -> Iterator[Item]:

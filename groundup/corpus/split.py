@@ -75,7 +75,8 @@ def split(
 def draw(
     sizes: Sequence[int], groups: Sequence[Sequence[int]], fractions: Mapping[Side, float], seed: int
 ) -> dict[Side, set[int]]:
-    """The documents of each held-out side: at least two, never all; none where whole documents give no good share.
+    """The documents of each held-out side: two or more where that fits, never all; none where whole documents give no
+    good share.
 
     Groups are drawn in random order and taken as long as they fit into the side's share of the bytes.
     """

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from groundup.core.progress import track
 from groundup.corpus import Document
-from groundup.corpus.decontamination import BenchmarkIndex, DecontaminationConfig, RunSet, items_of_problems
+from groundup.corpus.decontamination import (
+    BenchmarkIndex,
+    DecontaminationConfig,
+    RunSet,
+    benchmark_of,
+    items_of_problems,
+)
 from groundup.corpus.dedup.hashing import Hashes, run_hashes
 from groundup.corpus.dedup.words import located_words, word_hashes
 from groundup.tasks import Problem
@@ -58,7 +64,7 @@ class Contamination:
 def search(
     train: Iterable[Document], problems: Iterable[Problem], held_out: Mapping[str, Sequence[str]]
 ) -> Contamination:
-    """Go through the train documents once. Memory: one of them, and 20 bytes for each word of the held-out texts."""
+    """Go through the train documents once. Memory: one of them, and up to 40 bytes for each held-out word."""
     config = DecontaminationConfig()
     index = BenchmarkIndex.of(items_of_problems(problems), config)
     sides = {side: _Runs(texts, config) for side, texts in held_out.items()}
@@ -74,7 +80,7 @@ def search(
         for side in sides.values():
             side.mark(runs)
         for item in filter(None, document.facts.get("contaminated", "").split(", ")):
-            counts = marked[item.rpartition(" ")[0]]
+            counts = marked[benchmark_of(item)]
             counts[item] = counts.get(item, 0) + 1
     return Contamination(documents, leaks, {name: side.shared() for name, side in sides.items()}, dict(marked))
 
@@ -104,6 +110,7 @@ def _telling_runs(text: str, config: DecontaminationConfig) -> Hashes:
     """The runs of a text that hold enough letters to be evidence."""
     words, starts, ends = located_words(text)
     runs = run_hashes(words, config.ngram)
-    letters = np.cumsum([0, *map(str.isalpha, text)])
+    letters = np.zeros(len(text) + 1, dtype=np.int32)
+    np.cumsum(np.fromiter(map(str.isalpha, text), bool, len(text)), out=letters[1:])
     held = letters[ends[config.ngram - 1 :]] - letters[starts[: len(runs)]]
     return runs[held >= config.min_letters]

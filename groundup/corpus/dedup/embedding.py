@@ -270,7 +270,8 @@ class Embedding(NearStep):
     def find(self, workspace: Workspace, bucket: int) -> Integers:
         """Columns: document, an earlier one that says the same; of all such pairs those that connect as many."""
         documents, clusters = [], []
-        for shard in range(workspace.shards):
+        first = bucket * workspace.shards // workspace.buckets  # others begin elsewhere: what is missing is made once
+        for shard in [*range(first, workspace.shards), *range(first)]:
             nearest = self._nearest(workspace, shard)
             rank, position = np.nonzero((nearest >= 0) & (nearest % workspace.buckets == bucket))
             documents.append(position + workspace.starts[shard])

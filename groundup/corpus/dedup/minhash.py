@@ -33,7 +33,8 @@ from groundup.corpus.dedup.near import Keep, NearStep
 from groundup.corpus.dedup.words import small_letters, word_hashes
 from groundup.corpus.document import Document
 
-#: In a bucket of at most so many documents all pairs are judged; in a larger one each with the first and the last one.
+#: In a bucket of at most so many documents all pairs are judged; in a larger one each with the first and the one before
+#: it.
 SMALL_BUCKET = 16
 #: Places of a fingerprint, of a byte each; a power of two.
 PLACES = 512
@@ -231,7 +232,7 @@ class MinHash(NearStep):
 
     name = "near duplicates"
     reason = "near duplicate"
-    scale = "resemblance"
+    scale = "estimated resemblance"
 
     def __init__(self, config: MinHashConfig) -> None:
         super().__init__(config.similarity, config.keep)

@@ -111,7 +111,7 @@ class _NearVerdicts(Verdicts):
     def __call__(self, position: int, document: Document) -> Document | Dropped:
         if position in self._dropped:
             kept, percent = self._dropped[position]
-            detail = f"{self._scale} {percent / 100:.2f}, estimated, with {self._workspace.id_of(kept)}"
+            detail = f"{self._scale} {percent / 100:.2f} with {self._workspace.id_of(kept)}"
             return Dropped.of(document, self._reason, detail)
         if position in self._clusters:
             clusters = {

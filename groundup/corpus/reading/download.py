@@ -109,6 +109,7 @@ def _bring(address: str, wanted: str, target: Path) -> None:
         raise DataError(f"{place} is not what was expected (sha256 {found[:12]}…, expected {wanted[:12]}…)")
     origin = {"url": without_secrets(address), "bytes": partial.stat().st_size, "sha256": found}
     with storage_errors(target):
+        target.unlink(missing_ok=True)  # what is recorded is never said of another file
         write_json(_origin(target), origin)
         partial.replace(target)
 
@@ -135,7 +136,8 @@ def _fetch(url: str, partial: Path) -> None:
         except Exception as error:  # every store has its own classes
             reason = reason_of(error, url)
         failures = 0 if _size(partial) > before else failures + 1
-        time.sleep(_PAUSE * 2**failures if failures else 0)
+        if 0 < failures < _ATTEMPTS:
+            time.sleep(_PAUSE * 2**failures)
     place = without_secrets(url)
     raise DataError(f"cannot fetch {place}: {reason}; run the same command again and it goes on from there")
 
@@ -227,9 +229,11 @@ def _opened_web(url: str, partial: Path) -> Iterator[_Opened]:
         return
     with response:
         begin = _begin(response, partial, done) if response.status == _PARTIAL else 0
-        tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        tag = response.headers.get("ETag") or ""
+        if not tag or tag.startswith("W/"):  # a weak tag does not promise equal bytes
+            tag = response.headers.get("Last-Modified") or ""
         with storage_errors(partial):
-            if tag and not tag.startswith("W/"):  # a weak tag does not promise equal bytes
+            if tag:
                 _version(partial).write_text(tag, "utf-8")
             else:
                 _version(partial).unlink(missing_ok=True)
@@ -243,10 +247,9 @@ def _request(url: str, partial: Path, done: int) -> urllib.request.Request:
     if user:  # a header that is not sent on to where the server points
         word = base64.b64encode(urllib.parse.unquote(user).encode("utf-8")).decode("ascii")
         request.add_unredirected_header("Authorization", f"Basic {word}")
-    if done:
+    if done and _version(partial).exists():  # else it comes whole
         request.add_header("Range", f"bytes={done}-")
-        if _version(partial).exists():
-            request.add_header("If-Range", _version(partial).read_text("utf-8"))
+        request.add_header("If-Range", _version(partial).read_text("utf-8"))
     return request
 
 

@@ -182,11 +182,12 @@ def _read_group(
         for batch in file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
             for row in batch.to_pylist():
                 number += 1
-                size = sum(len(value) for value in row.values() if isinstance(value, str))
+                size = sum(len(value) for value in row.values() if isinstance(value, str | bytes))
                 item = document_of(part.empty(config, number), row, f"row {number}", config.text_field, size)
-                if isinstance(item, Document) and size > config.max_bytes and item.bytes > config.max_bytes:
-                    detail = f"row {number} has {item.bytes} bytes, the limit is {config.max_bytes}"
-                    item = Dropped(part.empty(config, number), "too large", detail, item.bytes)
+                length = item.bytes if isinstance(item, Document) and 4 * len(item.text) > config.max_bytes else 0
+                if length > config.max_bytes:
+                    detail = f"row {number} has {length} bytes, the limit is {config.max_bytes}"
+                    item = Dropped(part.empty(config, number), "too large", detail, length)
                 yield item
     except GroundupError:
         raise

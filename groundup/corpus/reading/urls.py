@@ -29,9 +29,9 @@ def file_name(url: str) -> str:
 def split_user(url: str) -> tuple[str, str]:
     """A URL without ``user:password@``, and these words."""
     scheme, mark, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user, at, host = authority.rpartition("@")
-    return f"{scheme}{mark}{host}{slash}{path}", user if at else ""
+    return f"{scheme}{mark}{host}{rest[len(authority) :]}", user if at else ""
 
 
 def without_secrets(url: str) -> str:

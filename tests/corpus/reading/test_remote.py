@@ -94,8 +94,17 @@ def test_what_is_left_of_a_killed_download_is_used(web: str, tmp_path: Path) -> 
     path = download(url)
     partial = path.rename(path.with_name("x.jsonl.partial"))
     partial.write_bytes(BODY[:-100])
+    partial.with_name("x.jsonl.partial.version").write_text(TAG, "utf-8")
     Server.ranges.clear()
     assert download(url).read_bytes() == BODY and Server.ranges == [f"bytes={len(BODY) - 100}-"]
+
+
+def test_what_is_left_of_an_unknown_version_is_not_used(web: str) -> None:
+    url = f"{web}/deep/x.jsonl"
+    path = download(url)
+    path.rename(path.with_name("x.jsonl.partial")).write_bytes(b"x" * 100)
+    Server.ranges.clear()
+    assert download(url).read_bytes() == BODY and Server.ranges[0] == ""
 
 
 def test_what_is_left_of_another_version_is_not_used(web: str) -> None:
