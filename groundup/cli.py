@@ -102,7 +102,7 @@ def _continues(words: list[str]) -> bool:
 
 def _fail(message: str, code: int) -> int:
     """Tell the error in one line; of several processes the first one tells what all find wrong."""
-    if (rank := os.environ.get("RANK", "0")) != "0":
+    if "WORLD_SIZE" in os.environ and (rank := os.environ.get("RANK", "0")) != "0":
         if code == UsageError.exit_code:
             return code
         message = f"process {rank}: {message}"

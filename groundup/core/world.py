@@ -72,24 +72,27 @@ class World:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     control: Any = None
     """The group through which small things are told."""
+    patient: Any = None
+    """The same processes as a group in which one may take as long as it wants."""
 
     @property
     def leads(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
-    def gathered(self, value: Value) -> list[Value]:
+    def gathered(self, value: Value, patiently: bool = False) -> list[Value]:
         """What every process gave, by rank; anything that is JSON."""
         if self.size == 1:
             return [value]
+        group = self.patient if patiently else self.control
         raw = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        distributed.all_gather(lengths, torch.tensor([len(raw)]), group=self.control)
+        distributed.all_gather(lengths, torch.tensor([len(raw)]), group=group)
         longest = max(int(length) for length in lengths)
         padded = torch.zeros(longest, dtype=torch.uint8)
         padded[: len(raw)] = raw
         rows = [torch.zeros_like(padded) for _ in range(self.size)]
-        distributed.all_gather(rows, padded, group=self.control)
+        distributed.all_gather(rows, padded, group=group)
         return [json.loads(bytes(row[: int(length)].tolist())) for row, length in zip(rows, lengths, strict=True)]
 
     def first(self, make: Callable[[], Value]) -> Value:
@@ -100,7 +103,7 @@ class World:
         """
         if self.size == 1:
             return make()
-        return self.gathered(make() if self.leads else None)[0]  # type: ignore[return-value]
+        return self.gathered(make() if self.leads else None, patiently=True)[0]  # type: ignore[return-value]
 
     def ahead(self, make: Callable[[], Value]) -> Value:
         """Make it in every process, in the first one before the others: these find the files that it left."""
@@ -156,8 +159,8 @@ def joined(parallel: ParallelConfig) -> Iterator[World]:
         raise UsageError(
             f"the processes did not meet at {place} ({reason}); start all of them, or free the port"
         ) from error
-    control = distributed.new_group(backend="gloo", timeout=_PATIENCE)
-    _present = World(distributed.get_rank(), size, parallel, control)
+    groups = [distributed.new_group(backend="gloo", timeout=limit) for limit in (seconds, _PATIENCE)]
+    _present = World(distributed.get_rank(), size, parallel, *groups)
     try:
         with muted() if not _present.leads else nullcontext():
             yield _present

@@ -25,6 +25,10 @@ groundup launch [--nproc N] [--nodes N --rendezvous HOST:PORT] [--restarts N] CO
 """
 
 
+#: What several processes do together.
+COMMANDS = ("run", "pretrain", "sft", "dpo", "grpo")
+
+
 @dataclass(frozen=True)
 class LaunchOptions:
     """How many processes, and where they meet."""
@@ -66,6 +70,9 @@ def run(words: list[str]) -> int:
     options = parse(LaunchOptions, LaunchOptions(), own, "groundup launch", "command line")
     if not words:
         raise UsageError("launch needs a command, such as `groundup launch --nproc 2 pretrain quickstart`")
+    alone = sorted({"--find-lr", "--sweep"} & {word.partition("=")[0] for word in words})
+    if words[0] not in COMMANDS or alone:
+        raise UsageError(f"launch cannot start `{' '.join([words[0], *alone])}`; it starts {', '.join(COMMANDS)}")
     return _launch(options, words)
 
 
@@ -78,25 +85,35 @@ def _launch(options: LaunchOptions, command: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // options.processes)))
     os.environ["GROUNDUP_TIMEOUT"] = str(options.timeout)
-    config = LaunchConfig(
-        min_nodes=options.nodes,
-        max_nodes=options.nodes,
-        nproc_per_node=options.processes,
-        run_id=options.job or uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint=options.rendezvous or "localhost:0",
-        max_restarts=options.restarts,
-        monitor_interval=0.5,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "groundup.cli", *command)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        code = failure.exitcode
-        if code < 0:
-            say(f"groundup: process {rank} was killed (signal {-code}), {options.restarts} restarts included")
-            return 128 - code
-        return code
-    except SignalException as signal:
-        return 128 + signal.sigval
-    return 0
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(options.timeout))
+    left = options.restarts
+    while True:
+        config = LaunchConfig(
+            min_nodes=options.nodes,
+            max_nodes=options.nodes,
+            nproc_per_node=options.processes,
+            run_id=options.job or uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint=options.rendezvous,
+            # On one machine the launcher meets itself in a private file: what it reads there it unpickles.
+            rdzv_configs={} if options.rendezvous else {"store_type": "file"},
+            local_addr=None if options.rendezvous else "127.0.0.1",
+            # Of one machine we start again ourselves: wrong use does not get better.
+            max_restarts=options.restarts if options.nodes > 1 else 0,
+            monitor_interval=0.5,
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", "groundup.cli", *command)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            code = failure.exitcode
+            left -= 1
+            if options.nodes == 1 and code != UsageError.exit_code and left >= 0:
+                continue
+            if code < 0:
+                say(f"groundup: process {rank} was killed (signal {-code}), after {options.restarts} restarts")
+                return 128 - code
+            return code
+        except SignalException as signal:
+            return 128 + signal.sigval
+        return 0

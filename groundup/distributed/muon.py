@@ -8,9 +8,8 @@ each matrix twice (Liu et al. 2025, "Muon is scalable for LLM training", section
 from collections.abc import Sequence
 
 from torch import Tensor, distributed
-from torch.distributed.tensor import DTensor
 
-from groundup.distributed.sharding import local, part_of
+from groundup.distributed.sharding import is_part, local, part_of
 from groundup.optim.muon import Muon
 
 
@@ -19,7 +18,7 @@ class ShardedMuon(Muon):
 
     def apply(self, parameters: Sequence[Tensor], directions: Sequence[Tensor], rate: float) -> None:
         """Move the parameters against their orthogonalised directions."""
-        whole = [each.full_tensor() if isinstance(each, DTensor) else each for each in directions]
+        whole = [each.full_tensor() if is_part(each) else each for each in directions]
         size, rank = distributed.get_world_size(), distributed.get_rank()
         # The largest first, dealt in turn: everybody gets about the same work.
         order = sorted(range(len(whole)), key=lambda number: -whole[number].numel())

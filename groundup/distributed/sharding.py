@@ -12,13 +12,10 @@ number of terms of the whole step, so the sum of all gradients is that of one pr
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from groundup.core.device import Numerics
 from groundup.core.world import World
@@ -26,19 +23,25 @@ from groundup.dataloader import IGNORED, Batch
 from groundup.model import Transformer
 from groundup.model.experts import Experts
 
+if TYPE_CHECKING:  # they take long to import, and one process needs none of them
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
 
 def share(batch: Batch, world: World) -> Batch:
     """The rows of a batch that are this process's.
 
-    Where there are fewer rows than processes, the last ones compute a row without a target: all take part in gathering
-    weights and summing gradients.
+    Where there are fewer rows than processes, the last ones compute one that counts for nothing: all take part in
+    gathering weights and summing gradients.
     """
     if world.size == 1:
         return batch
     parts = batch.split(world.size)
     if world.rank < len(parts):
         return parts[world.rank]
-    tensors = {name: tensor[:1] for name, tensor in batch.tensors.items()}
+    rows = [0, len(batch.tensors["inputs"]) // 2] if batch.paired else [0]
+    tensors = {name: tensor[rows] for name, tensor in batch.tensors.items()}
     tensors["targets"] = torch.full_like(tensors["targets"], IGNORED)
     return Batch(tensors, 0, dict(batch.metrics), batch.paired)
 
@@ -48,13 +51,16 @@ class Sharding:
     """How a model's parameters lie among the processes; without a mesh they are whole, in the only process."""
 
     world: World
-    mesh: DeviceMesh | None = None
+    mesh: "DeviceMesh | None" = None
 
     @classmethod
     def of(cls, model: Transformer, world: World, device: torch.device, numerics: Numerics) -> "Sharding":
         """Divide the parameters of ``model`` in place: blocks one by one, and the rest together."""
         if world.size == 1:
             return cls(world)
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
         mesh = init_device_mesh(device.type, world.parallel.shape(world.size), mesh_dim_names=("data", "shard"))
         policy: dict[str, Any] = {
             "mesh": mesh,
@@ -104,7 +110,7 @@ class Sharding:
         """The whole tensors, one by one into the memory of the CPU of the first process; {} in the others."""
         found = {}
         for name, tensor in tensors.items():
-            if isinstance(tensor, DTensor):
+            if is_part(tensor):
                 tensor = tensor.full_tensor()
             if self.world.leads:
                 found[name] = tensor.detach().to("cpu", copy=True)
@@ -116,18 +122,25 @@ def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
 
     The fastest way forbids to change tensors later, which a divided model does with the weights that it gathers.
     """
-    return torch.no_grad() if isinstance(model, FSDPModule) else torch.inference_mode()
+    return torch.no_grad() if _is_divided(model) else torch.inference_mode()
+
+
+def is_part(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether a tensor is divided among processes."""
+    return hasattr(tensor, "to_local")
 
 
 def local(tensor: Tensor) -> Tensor:
     """What this process has of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_part(tensor) else tensor
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:
     """``whole``, which every process has, divided as ``like`` is."""
-    if not isinstance(like, DTensor) or whole.shape != like.shape:
+    if not is_part(like) or whole.shape != like.shape:
         return whole
+    from torch.distributed.tensor import distribute_tensor
+
     place = whole.to(local(like).device)
     return distribute_tensor(place, like.device_mesh, like.placements, src_data_rank=None)
 
@@ -137,5 +150,9 @@ def parts_of(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[
     return {name: part_of(tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
 
 
-def _sharded(model: nn.Module) -> Sequence[FSDPModule]:
-    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+def _is_divided(module: nn.Module) -> "TypeGuard[FSDPModule]":
+    return hasattr(module, "unshard")
+
+
+def _sharded(model: nn.Module) -> "Sequence[FSDPModule]":
+    return [module for module in model.modules() if _is_divided(module)]

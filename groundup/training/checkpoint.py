@@ -68,6 +68,8 @@ class Snapshot:
     """The model's configuration and the size of its vocabulary."""
     tokenizer: BytePairTokenizer
     state: dict[str, Any]
+    own: bool = False
+    """Whether the tensors are copies in the CPU's memory already."""
 
     @classmethod
     def of(
@@ -88,15 +90,17 @@ class Snapshot:
 
     def copied(self) -> "Snapshot":
         """With tensors of its own in the CPU's memory, which a training that goes on does not change."""
+        if self.own:
+            return self
         tensors = {
             name: {key: tensor.to("cpu", copy=True) for key, tensor in group.items()}
             for name, group in self.tensors.items()
         }
-        return replace(self, tensors=tensors)
+        return replace(self, tensors=tensors, own=True)
 
     def gathered(self, sharding: Sharding) -> "Snapshot":
         """With whole tensors, in the memory of the first process; the others have none. All processes call this."""
-        return replace(self, tensors={name: sharding.whole(group) for name, group in self.tensors.items()})
+        return replace(self, tensors={name: sharding.whole(group) for name, group in self.tensors.items()}, own=True)
 
     def write(self, parent: Path) -> Path:
         """Write ``parent/step-NNNNNN`` atomically; return its path."""

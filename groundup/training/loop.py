@@ -229,7 +229,8 @@ class _Loop:
                 progress.advance(state.step - before, note=note(state.recent, state.record))
         self.saver.wait()
         self._save()
-        self.saver.wait()
+        self.world.first(self.saver.wait)
+        self.interruption.check()  # a signal since the last step: what comes after the training is not begun
 
     def _step(self, micro: Sequence[Batch], started: float, waited: float) -> bool:
         """Compute the gradients and, unless the loss is not to be trusted, update; False if training went back."""
@@ -346,7 +347,7 @@ class _Loop:
         if state.step % config.save_every == 0 or state.step == config.steps:
             self._save()
             if any(self._due(hook) for hook in self.hooks):
-                self.saver.wait()
+                self.world.first(self.saver.wait)
         self._log({**state.record, **self._run_hooks()})
 
     def _stops_early(self) -> bool:
@@ -394,9 +395,8 @@ class _Loop:
         snapshot = Snapshot.of(state.step, self.model, self.optimizers, self.tokenizer, carried, average)
         if self.working.sharding.mesh is not None:
             snapshot = snapshot.gathered(self.working.sharding)
-        if self.world.leads:
-            with self.interruption.deferred():
-                self.saver.save(snapshot, self.scores)
+        with self.interruption.deferred():  # the other processes wait, however slow the disk is
+            self.world.first(lambda: self.saver.save(snapshot, self.scores))
 
     def _resume(self) -> bool:
         """Continue from the newest checkpoint, if there is one."""
@@ -430,10 +430,13 @@ class _Loop:
     def _read_scores(self, log: Path) -> None:
         """The validations so far, which the log has."""
         measures = {hook.measure for hook in self.hooks} - {""}
-        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
-            record = json.loads(line)
-            for name in measures & record.keys():
-                self.scores[record["step"]] = record[name]
+
+        def told() -> list[tuple[int, float]]:
+            lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+            records = [json.loads(line) for line in lines]
+            return [(record["step"], record[name]) for record in records for name in measures & record.keys()]
+
+        self.scores = dict(self.world.first(told))
 
     def _restore(self, checkpoint: Checkpoint, loop: dict[str, Any]) -> None:
         restore_weights(self.model, checkpoint)

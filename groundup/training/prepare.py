@@ -7,7 +7,7 @@ import torch
 
 from groundup.core.device import Numerics, choose_device, choose_numerics
 from groundup.core.errors import UsageError
-from groundup.core.world import world
+from groundup.core.world import World, world
 from groundup.distributed import ShardedMuon, Sharding
 from groundup.model import Transformer
 from groundup.objectives import Objective
@@ -31,9 +31,10 @@ def prepare(
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if numerics.tf32 else "highest")
     freeze(model, config.freeze)
-    model.to(torch.device("cpu") if config.memory.offload else device).train()
     here = world()
-    _check(config, numerics, here.size)
+    _check(config, device, numerics, here)
+    # Of several processes, each block goes to the device when it is divided: no device ever holds all of them.
+    model.to(torch.device("cpu") if config.memory.offload or here.size > 1 else device).train()
     sharding = Sharding.of(model, here, device, numerics)
     optimizers = build_optimizers(
         model, config.optimizer, numerics.dtype, ShardedMuon if sharding.mesh is not None else Muon
@@ -45,10 +46,16 @@ def prepare(
     return stepper, optimizers
 
 
-def _check(config: TrainingConfig, numerics: Numerics, processes: int) -> None:
-    """Refuse what several processes cannot do."""
-    if processes == 1:
+def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, here: World) -> None:
+    """Refuse what several processes cannot do, and those that would compute in different ways."""
+    if here.size == 1:
         return
+    told = here.gathered([device.type, str(numerics.dtype), str(here.parallel.shape(here.size))])
+    if differing := next((each for each in told if each != told[0]), None):
+        raise UsageError(
+            f"one process would compute in {', '.join(told[0])}, another in {', '.join(differing)}; give all the same "
+            "--device, --precision and --parallel"
+        )
     if config.memory.fit:
         raise UsageError("memory.fit is for one process, which sees its own memory only; lower rows instead")
     if config.memory.offload:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from groundup.core.device import Numerics, autocast, means_no_memory
+from groundup.core.errors import TrainingError
 from groundup.core.seeding import derive_seed
 from groundup.dataloader import Batch
 from groundup.distributed import share
@@ -80,6 +81,8 @@ class Stepper:
             RuntimeError: the memory does not suffice, and cannot be made to.
         """
         weight = sum(batch.weight for batch in micro)
+        if len(set(self.working.sharding.world.gathered(weight))) > 1:
+            raise TrainingError("the processes drew different batches; train on devices of one kind")
         if weight == 0:
             return None
         while True:
@@ -110,6 +113,8 @@ class Stepper:
             sharding.last(self.working.model, number + 1 == len(parts))
             with autocast(self.device, self.numerics.dtype):
                 loss = self.objective(self.working.callable, part) / weight
+            if not part.weight:
+                loss = 0 * loss  # of a row that stands in for none: its graph is needed, its value is not
             (loss * factor if self.scale else loss).backward()
             self.working.bring_gradients()
             losses.append(loss.detach())
@@ -121,14 +126,16 @@ class Stepper:
                     parameter.grad /= factor
         norm = sharding.norm(p.grad for p in self.working.master.parameters() if p.grad is not None)
         total = float(torch.stack(losses).cpu().double().sum())
+        length = sharding.world.first(lambda: float(norm))  # all clip alike, to the last bit
         if together:
             total, *sums = sharding.world.sum([total, *metrics.values()])
             metrics = dict(zip(metrics, sums, strict=True))
-        return Measured(total, float(norm), metrics)
+        return Measured(total, length, metrics)
 
     @torch.no_grad()
     def update(self, optimizers: Sequence[torch.optim.Optimizer], norm: float, factor: float) -> None:
         """Clip the gradients to the allowed norm and step with every rate times ``factor``."""
+        self.working.sharding.forget(self.working.master)  # what was gathered since the backward pass would be old
         parameters = [p for p in self.working.master.parameters() if p.grad is not None]
         if norm > self.clip:
             torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], self.clip / (norm + 1e-6))

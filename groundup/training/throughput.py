@@ -141,6 +141,7 @@ class Throughput:
         self, config: ModelConfig, vocab_size: int, device: torch.device, dtype: torch.dtype, devices: int = 1
     ) -> None:
         self._device = device
+        self._devices = devices if device.type == "cuda" else 1  # the counters of a CPU are those of all on it
         peak = peak_operations(device, dtype)
         self._peak = peak * devices if peak is not None else None
         self._operations = cache(lambda time: operations(config, vocab_size, time).useful_training)
@@ -160,7 +161,7 @@ class Throughput:
                 self._peak = max(self._peak, reached)
             numbers["mfu"] = round(reached / self._peak, 5)
         if (joules := self._energy.joules()) is not None:
-            numbers["joules_per_token"] = (joules - self._joules) / (rows * time)
+            numbers["joules_per_token"] = self._devices * (joules - self._joules) / (rows * time)
             self._joules = joules
         return numbers
 

@@ -138,7 +138,7 @@ class Watch:
 def _compared(parameter: Tensor) -> Tensor:
     """This process's part of a parameter, or of a large one evenly spaced rows: a view [rows, columns]."""
     part = local(parameter.detach())
-    rows = part.reshape(-1, part.shape[-1])
+    rows = part.reshape(-1, part.shape[-1]) if part.numel() else part
     return rows[:: max(1, math.ceil(rows.numel() / COMPARED))]
 
 

@@ -66,6 +66,9 @@ def cells(processes: int) -> Iterator[Cell]:
         yield Cell(f"{plan}, accumulated", "dense", parallel, {"accumulation": 2})
         yield Cell(f"{plan}, muon", "tied", parallel, {"optimizer": OptimizerConfig()})
     shard = ParallelConfig(shard=processes)
+    lion = OptimizerConfig(matrices="lion", matrix_rate=0.001)
+    yield Cell("shard, lion", "dense", shard, {"optimizer": lion})
+    yield Cell("shard, frozen", "dense", shard, {"freeze": ("embedding.*", "blocks.0.attention.*")})
     if processes == 2:
         yield Cell("shard, compiled", "dense", shard, {"compile": "on"})
     yield Cell("shard, bfloat16-weights", "dense", shard, {"precision": "bfloat16-weights"})

@@ -117,15 +117,16 @@ def test_a_plan_may_change_where_a_training_was_interrupted(
     [
         (("launch",), "launch needs a command, such as `groundup launch --nproc 2 pretrain quickstart`"),
         (("launch", "--nproc", "-1", "run"), "--nproc is -1; it must be at least 0"),
+        (("launch", "chat", "x"), "launch cannot start `chat`; it starts run, pretrain, sft, dpo, grpo"),
         (("launch", "--nodes", "2", "run"), "--nodes above 1 needs --rendezvous HOST:PORT and --job NAME"),
         (
-            ("launch", "--nproc", "2", "--restarts", "0", "pretrain", "smoke", "--parallel.shard", "3"),
+            ("launch", "--nproc", "2", "pretrain", "smoke", "--parallel.shard", "3"),
             "parallel.data auto x parallel.shard 3 is not 2, the number of processes",
         ),
         (("pretrain", "smoke", "--parallel.data", "2"), "parallel.data 2 x parallel.shard 1 is not 1"),
         (("run", "smoke", "--parallel.shard", "0"), "parallel.shard is 0; it must be at least 1"),
     ],
-    ids=["no command", "no processes", "no meeting", "three of two", "two of one", "none"],
+    ids=["no command", "no processes", "chat", "no meeting", "three of two", "two of one", "none"],
 )
 def test_wrong_use_is_one_line(words: tuple[str, ...], complaint: str, tmp_path: Path, finish: Finish) -> None:
     place = ("--out", str(tmp_path / "run")) if "smoke" in words else ()
