@@ -4,7 +4,10 @@ Enters: a ``Draft``. Leaves: JSON objects for ``appendix.typ``.
 """
 
 import re
+import tomllib
 
+from groundup.core.errors import UsageError
+from groundup.corpus.pipeline.registry import STEPS, expand, sections
 from groundup.report.readings import (
     STAGES,
     Draft,
@@ -24,7 +27,7 @@ from groundup.report.wording import (
 
 
 def recipe(draft: Draft) -> Section:
-    """The complete resolved recipe, and versions and hardware."""
+    """The resolved recipe, but for steps that the corpus did not go through; versions and hardware."""
     facts = draft.facts
     text = facts.whole("recipe.toml", "The complete recipe")
     stages = finished(facts)
@@ -42,7 +45,18 @@ def recipe(draft: Draft) -> Section:
     for name, label in (("code_version", "Version of the code"), ("seed", "Seed")):
         if found := facts.text(manifest, name, label):
             rows.append([label, one_line(found, 64)])
-    return {"text": breakable(text) if text else None, "rows": rows, "from": manifest}
+    return {"text": breakable(_used(text)) if text else None, "rows": rows, "from": manifest}
+
+
+def _used(recipe: str) -> str:
+    """A recipe without the sections of corpus steps that the run did not take."""
+    try:
+        taken = expand(tomllib.loads(recipe)["corpus"]["steps"])
+    except (tomllib.TOMLDecodeError, LookupError, TypeError, UsageError):
+        return recipe
+    idle = sections(STEPS) - sections(taken) - {"exact"}  # three more steps have their settings from that one
+    parts = re.split(r"^(?=\[)", recipe, flags=re.MULTILINE)
+    return "".join(part for part in parts if part.partition("]")[0] not in {f"[corpus.{name}" for name in idle})
 
 
 def sources_of_numbers(draft: Draft) -> Section:
