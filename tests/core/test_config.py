@@ -236,7 +236,8 @@ def help_texts() -> dict[str, str]:
     texts: dict[str, list[str]] = {}
     lines: list[str] = []
     choosing = False  # within {choices} that go over several lines
-    for line in heard.getvalue().splitlines():
+    # A long switch stands above its negation.
+    for line in re.sub(r",[ │]*\n[ │]*(?=--[\w.-]*no-)", ", ", heard.getvalue()).splitlines():
         inner = line.strip("│ ")
         if option := re.match(r"(?:-h, )?(--[a-z][\w.-]*)", inner):
             lines = texts.setdefault(option.group(1), [])
