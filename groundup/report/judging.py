@@ -194,6 +194,8 @@ def _contamination(facts: Facts) -> Section:
     ]
     rows = []
     for index in range(facts.length(RESULTS, "tasks")):
+        if not any(facts.names(RESULTS, f"tasks.{index}.{part}") for part in PARTS):
+            continue
         family, split = (
             facts.text(RESULTS, f"tasks.{index}.{key}", "Contamination: row") for key in ("family", "split")
         )

@@ -77,4 +77,4 @@ def test_the_report_keeps_its_length(run: Path, tmp_path: Path, busy: bool) -> N
         config = replace(config, positions=replace(config.positions, scaling="yarn", factor=4.0, fraction=0.5))
     write_model(other, config)
     _, pages = typeset(*compose(ReportConfig(), Facts(other)))
-    assert pages <= (16 if busy else 15)
+    assert pages <= 15
