@@ -6,12 +6,14 @@ to the last bit. Gradients and weights take another way (``groundup.distributed`
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import distributed
@@ -30,9 +32,15 @@ _DEFAULT_TIMEOUT = 600
 _PATIENCE = timedelta(days=30)
 
 
+#: The dimensions of the grid of processes: the first one's neighbours are furthest apart, the last one's adjacent.
+DIMENSIONS = ("pipeline", "data", "shard", "expert", "context", "tensor")
+
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble"]
+
+
 @dataclass(frozen=True)
 class ParallelConfig:
-    """How the processes share the work; the numbers multiply to theirs."""
+    """How the processes share the work: the sizes of a grid, which multiply to their number."""
 
     data: int = 0
     """Copies of the weights, each of which sees other rows; 0: as many as are left."""
@@ -41,26 +49,56 @@ class ParallelConfig:
     reshard: bool = True
     """Forget the weights of others after a layer's forward pass and gather them again for its backward pass (ZeRO-3);
     without, they stay from the one to the other, which takes more memory and less traffic (ZeRO-2)."""
+    zero: bool = False
+    """Divide the optimizer's state, and nothing else, among the copies (ZeRO-1)."""
+    tensor: int = 1
+    """Processes that share every matrix product (Megatron)."""
+    sequence: bool = True
+    """Those of a tensor group share the norms and the stream between the products, too."""
+    context: int = 1
+    """Processes that share every sequence; they shard the weights, too."""
+    expert: int = 1
+    """Processes that share the experts; all else they treat as rows of their own and weights to shard."""
+    pipeline: int = 1
+    """Processes that share the layers, one after the other."""
+    schedule: Schedule = "1f1b"
+    """The order of a pipeline's work."""
+    chunks: int = 1
+    """Stages of each pipeline process; interleaved has two or more."""
+    micro_batches: int = 0
+    """Parts of each micro-batch that are under way in a pipeline; 0: as many as it has processes."""
 
     def __post_init__(self) -> None:
-        if self.data < 0 or self.shard < 1:
-            name, least = ("data", 0) if self.data < 0 else ("shard", 1)
-            raise UsageError(f"parallel.{name} is {getattr(self, name)}; it must be at least {least}")
+        for name in (*DIMENSIONS, "chunks", "micro_batches"):
+            least = 0 if name in ("data", "micro_batches") else 1
+            if getattr(self, name) < least:
+                shown = name.replace("_", "-")
+                raise UsageError(f"parallel.{shown} is {getattr(self, name)}; it must be at least {least}")
 
-    def shape(self, processes: int) -> tuple[int, int]:
-        """(data, shard) for so many processes.
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of the grid's dimensions, from the outermost to the innermost; once ``data`` is known."""
+        return {name: getattr(self, name) for name in DIMENSIONS}
+
+    def resolved(self, processes: int) -> "ParallelConfig":
+        """For so many processes, with nothing left open.
 
         Raises:
-            UsageError: they do not multiply to it.
+            UsageError: the sizes do not multiply to it.
         """
-        data = self.data or processes // self.shard
-        if data * self.shard == processes:
-            return data, self.shard
-        told = f"parallel.data {self.data or 'auto'} x parallel.shard {self.shard}"
-        raise UsageError(
-            f"{told} is not {processes}, the number of processes; start {(self.data or 1) * self.shard} of them with "
-            "`groundup launch --nproc`, or give other numbers"
-        )
+        inner = math.prod(replace(self, data=1).sizes.values())
+        data = self.data or max(1, processes // inner)
+        if data * inner != processes:
+            told = " x ".join(
+                f"parallel.{name} {size or 'auto'}"
+                for name, size in self.sizes.items()
+                if size != 1 or name in ("data", "shard")
+            )
+            raise UsageError(
+                f"{told} is not {processes}, the number of processes; start {data * inner} of them with "
+                "`groundup launch --nproc`, or give other numbers"
+            )
+        return replace(self, data=data, micro_batches=self.micro_batches or self.pipeline)
 
 
 @dataclass(frozen=True)
@@ -79,6 +117,29 @@ class World:
     def leads(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where this process is along each dimension of the grid."""
+        places, rest = {}, self.rank
+        for name, size in reversed(self.parallel.resolved(self.size).sizes.items()):
+            rest, places[name] = divmod(rest, size)
+        return places
+
+    @cached_property
+    def share(self) -> tuple[int, int]:
+        """Which part of a batch's rows is this process's, and of how many."""
+        sizes, number, parts = self.parallel.resolved(self.size).sizes, 0, 1
+        for name in ("data", "shard", "expert"):
+            number, parts = number * sizes[name] + self.places[name], parts * sizes[name]
+        return number, parts
+
+    @cached_property
+    def counts(self) -> bool:
+        """Whether this process's part of a loss is no other's, too: those of a tensor group have the same, and of a
+        pipeline the last one has it."""
+        sizes = self.parallel.resolved(self.size).sizes
+        return self.places["tensor"] == 0 and self.places["pipeline"] == sizes["pipeline"] - 1
 
     def gathered(self, value: Value, patiently: bool = False) -> list[Value]:
         """What every process gave, by rank; anything that is JSON."""
@@ -137,7 +198,7 @@ def joined(parallel: ParallelConfig) -> Iterator[World]:
     """
     global _present
     if "WORLD_SIZE" not in os.environ:
-        parallel.shape(1)
+        parallel.resolved(1)
         yield ALONE
         return
     if missing := [name for name in VARIABLES if name not in os.environ]:
@@ -145,7 +206,7 @@ def joined(parallel: ParallelConfig) -> Iterator[World]:
             f"WORLD_SIZE is set, but {', '.join(missing)} not; start several processes with `groundup launch`"
         )
     size = int(os.environ["WORLD_SIZE"])
-    parallel.shape(size)
+    parallel.resolved(size)
     seconds = timedelta(seconds=float(os.environ.get(TIMEOUT, _DEFAULT_TIMEOUT)))
     backend = "gloo"
     if torch.cuda.is_available():

@@ -9,6 +9,8 @@ All processes draw the same batches, and each computes its rows of them. The los
 number of terms of the whole step, so the sum of all gradients is that of one process, whatever rows fall to whom.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from groundup.core.device import Numerics
-from groundup.core.world import World
+from groundup.core.world import DIMENSIONS, World
 from groundup.dataloader import IGNORED, Batch
 from groundup.model import Transformer
 from groundup.model.experts import Experts
@@ -32,14 +34,15 @@ if TYPE_CHECKING:  # they take long to import, and one process needs none of the
 def share(batch: Batch, world: World) -> Batch:
     """The rows of a batch that are this process's.
 
-    Where there are fewer rows than processes, the last ones compute one that counts for nothing: all take part in
+    Where there are fewer rows than parts, the last ones are one row that counts for nothing: all processes take part in
     gathering weights and summing gradients.
     """
-    if world.size == 1:
+    number, count = world.share
+    if count == 1:
         return batch
-    parts = batch.split(world.size)
-    if world.rank < len(parts):
-        return parts[world.rank]
+    parts = batch.split(count)
+    if number < len(parts):
+        return parts[number]
     rows = [0, len(batch.tensors["inputs"]) // 2] if batch.paired else [0]
     tensors = {name: tensor[rows] for name, tensor in batch.tensors.items()}
     tensors["targets"] = torch.full_like(tensors["targets"], IGNORED)
@@ -52,28 +55,41 @@ class Sharding:
 
     world: World
     mesh: "DeviceMesh | None" = None
+    """The grid of all processes."""
 
     @classmethod
     def of(cls, model: Transformer, world: World, device: torch.device, numerics: Numerics) -> "Sharding":
-        """Divide the parameters of ``model`` in place: blocks one by one, and the rest together."""
+        """Divide ``model`` in place: its products, its experts, its sequences, and then what is left of its parameters,
+        blocks one by one, and the rest together.
+
+        Raises:
+            UsageError: the model cannot be divided so.
+        """
         if world.size == 1:
             return cls(world)
-        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        mesh = init_device_mesh(device.type, world.parallel.shape(world.size), mesh_dim_names=("data", "shard"))
+        parallel = world.parallel.resolved(world.size)
+        mesh = init_device_mesh(device.type, tuple(parallel.sizes.values()), mesh_dim_names=DIMENSIONS)
+
+        def over(*names: str) -> DeviceMesh:
+            """The grid of copies and of what they are divided among."""
+            inner = mesh[names]._flatten("-".join(names)) if len(names) > 1 else mesh[names[0]]
+            return inner if parallel.data == 1 else DeviceMesh._concatenate([mesh["data"], inner])
+
         policy: dict[str, Any] = {
-            "mesh": mesh,
             "mp_policy": MixedPrecisionPolicy(
                 param_dtype=None if numerics.weights is torch.float32 else numerics.weights,
                 reduce_dtype=torch.float32,
                 cast_forward_inputs=False,
             ),
         }
+        dense = over("shard", "expert", "context")
         for block in model.blocks:
-            fully_shard(block, reshard_after_forward=world.parallel.reshard, **policy)
+            fully_shard(block, mesh=dense, reshard_after_forward=parallel.reshard, **policy)
         # The head is multiplied by the objective, behind the forward pass: the root keeps its weights until then.
-        fully_shard(model, reshard_after_forward=False, **policy)
+        fully_shard(model, mesh=dense, reshard_after_forward=False, **policy)
         for part in _sharded(model):
             part.set_gradient_divide_factor(1.0)  # the loss is divided by the terms of all
             part.set_force_sum_reduction_for_comms(True)  # Gloo cannot divide
@@ -91,12 +107,16 @@ class Sharding:
             part.reshard()
 
     def norm(self, tensors: Iterable[Tensor]) -> Tensor:
-        """The 2-norm of all numbers of ``tensors``, which may be parts: those of one copy of the weights count."""
-        parts = [local(tensor) for tensor in tensors]
+        """The 2-norm of all numbers of ``tensors``, whole or divided among some or all of the processes."""
+        tensors = list(tensors)
         if self.mesh is None:
-            return nn.utils.get_total_norm(parts)
-        square = nn.utils.get_total_norm(parts).double().square()
-        distributed.all_reduce(square, group=self.mesh.get_group("shard"))
+            return nn.utils.get_total_norm(tensors)
+        copies = defaultdict(list)  # by how many processes of a pipeline's stage have the same part
+        for tensor in tensors:
+            copies[self._stage // _parts(tensor)].append(local(tensor))
+        norms = [nn.utils.get_total_norm(parts).double().square() / count for count, parts in copies.items()]
+        square = torch.stack(norms).sum()
+        distributed.all_reduce(square)
         return square.sqrt().float()
 
     def sum_loads(self, model: Transformer) -> None:
@@ -105,6 +125,11 @@ class Sharding:
             for module in model.modules():
                 if isinstance(module, Experts):
                     distributed.all_reduce(module.load)
+
+    @property
+    def _stage(self) -> int:
+        """Processes that share a pipeline's stage."""
+        return self.world.size // self.world.parallel.pipeline
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The whole tensors, one by one into the memory of the CPU of the first process; {} in the others."""
@@ -133,6 +158,14 @@ def is_part(tensor: Tensor) -> "TypeGuard[DTensor]":
 def local(tensor: Tensor) -> Tensor:
     """What this process has of a tensor."""
     return tensor.to_local() if is_part(tensor) else tensor
+
+
+def _parts(tensor: Tensor) -> int:
+    """In how many different parts a tensor lies among the processes of its grid."""
+    if not is_part(tensor):
+        return 1
+    placements = zip(tensor.device_mesh.shape, tensor.placements, strict=True)
+    return math.prod(size for size, placement in placements if not placement.is_replicate())
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, her
     """Refuse what several processes cannot do, and those that would compute in different ways."""
     if here.size == 1:
         return
-    told = here.gathered([device.type, str(numerics.dtype), str(here.parallel.shape(here.size))])
+    told = here.gathered([device.type, str(numerics.dtype), str(here.parallel.resolved(here.size))])
     if differing := next((each for each in told if each != told[0]), None):
         raise UsageError(
             f"one process would compute in {', '.join(told[0])}, another in {', '.join(differing)}; give all the same "

@@ -128,7 +128,8 @@ class Stepper:
         total = float(torch.stack(losses).cpu().double().sum())
         length = sharding.world.first(lambda: float(norm))  # all clip alike, to the last bit
         if together:
-            total, *sums = sharding.world.sum([total, *metrics.values()])
+            own = [total, *metrics.values()]
+            total, *sums = sharding.world.sum(own if sharding.world.counts else [0.0] * len(own))
             metrics = dict(zip(metrics, sums, strict=True))
         return Measured(total, length, metrics)
 
