@@ -1,16 +1,17 @@
 """What several processes compute together, against the same in one of them: run in each of them, prints JSON.
 
-    python -m tests.distributed.matrix      with the variables that torchrun sets
+    python -m tests.distributed.matrix sharding [NAME …]     with the variables that torchrun sets
 
-For every cell: the largest difference of loss, gradient norm and gradients of one step, and of the weights after five
+For every cell of ``tests.distributed.cells_sharding`` (or those whose names hold a NAME): the largest difference of
+loss and gradient norm over five steps, of the gradient of every parameter in the first, and of the weights after five
 steps of plain gradient descent, each relative to the largest value of its tensor.
 """
 
 import json
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -23,9 +24,7 @@ from groundup.dataloader import IGNORED, Batch
 from groundup.model import ModelConfig, Transformer
 from groundup.model.config import ExpertConfig
 from groundup.objectives import next_token
-from groundup.optim import OptimizerConfig
 from groundup.training import TrainingConfig
-from groundup.training.config import MemoryConfig
 from groundup.training.prepare import prepare
 
 VOCABULARY, TIME, ROWS, STEPS = 53, 12, 6, 5
@@ -43,36 +42,15 @@ class Cell:
     """One combination; its name is that of its test."""
 
     name: str
-    model: str
+    model: ModelConfig
     parallel: ParallelConfig
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def cells(processes: int) -> Iterator[Cell]:
-    """Every plan with every model, and the plans' other dimensions with one of them."""
-    if processes == 4:
-        plans = {"data x shard": ParallelConfig(data=2, shard=2)}
-    else:
-        plans = {
-            "data": ParallelConfig(),
-            "shard": ParallelConfig(shard=processes),
-            "shard, no reshard": ParallelConfig(shard=processes, reshard=False),
-        }
-    for plan, parallel in plans.items():
-        for model in MODELS:
-            yield Cell(f"{plan}, {model}", model, parallel)
-        yield Cell(f"{plan}, recomputed", "dense", parallel, {"memory": MemoryConfig(recompute="block")})
-        yield Cell(f"{plan}, bfloat16", "dense", parallel, {"precision": "bfloat16"})
-        yield Cell(f"{plan}, accumulated", "dense", parallel, {"accumulation": 2})
-        yield Cell(f"{plan}, muon", "tied", parallel, {"optimizer": OptimizerConfig()})
-    shard = ParallelConfig(shard=processes)
-    lion = OptimizerConfig(matrices="lion", matrix_rate=0.001)
-    yield Cell("shard, lion", "dense", shard, {"optimizer": lion})
-    yield Cell("shard, frozen", "dense", shard, {"freeze": ("embedding.*", "blocks.0.attention.*")})
-    if processes == 2:
-        yield Cell("shard, compiled", "dense", shard, {"compile": "on"})
-    yield Cell("shard, bfloat16-weights", "dense", shard, {"precision": "bfloat16-weights"})
-    yield Cell("shard, selective", "dense", shard, {"memory": MemoryConfig(recompute="selective")})
+def cells_of(group: str, processes: int, wanted: Sequence[str] = ()) -> list[Cell]:
+    """The cells of ``tests.distributed.cells_GROUP`` whose names hold one of ``wanted``, or all."""
+    cells = import_module(f"tests.distributed.cells_{group}").cells(processes)
+    return [cell for cell in cells if not wanted or any(each in cell.name for each in wanted)]
 
 
 def batches(step: int, count: int) -> list[Batch]:
@@ -89,29 +67,30 @@ def batches(step: int, count: int) -> list[Batch]:
     return found
 
 
-def trained(cell: Cell, world: World) -> tuple[list[Tensor], list[list[Tensor]], list[Tensor]]:
-    """Losses and norms [steps], the first step's gradients, and the weights after five steps; all whole."""
+def trained(cell: Cell, world: World, split: int = 1) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Losses and norms [steps], the first step's gradients, and the weights after five steps; all whole.
+
+    Of a pipeline, those of this process's layers. Micro-batches are computed in ``split`` parts.
+    """
     worlds._present = world
-    model = Transformer(MODELS[cell.model], VOCABULARY).initialise(torch_rng(1, "weights"))
+    model = Transformer(cell.model, VOCABULARY).initialise(torch_rng(1, "weights"))
     options = {"precision": "float32", "device": "cpu", **cell.options}
     stepper, optimizers = prepare(model, next_token, TrainingConfig(**options), seed=3)
     if "optimizer" not in cell.options:
         optimizers = [torch.optim.SGD(model.parameters(), 0.05)]
         for group in optimizers[0].param_groups:
             group["full_lr"] = group["lr"]
-    if world is ALONE and cell.model == "experts":  # a router's balance is measured over what is computed at once
-        stepper.split = int(os.environ["WORLD_SIZE"])
-    measures, gradients = [], []
-    parameters = list(model.parameters())
+    stepper.split = split
+    measures, gradients = [], {}
     for step in range(STEPS):
         measured = stepper.gradients(batches(step, options.get("accumulation", 1)), step)
         assert measured is not None
         measures.append(torch.tensor([measured.loss, measured.gradient_norm], dtype=torch.float64))
         if step == 0:
-            gradients = [whole(parameter.grad) for parameter in parameters if parameter.grad is not None]
+            gradients = {name: whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
         stepper.update(optimizers, measured.gradient_norm, 1.0)
         stepper.working.clear()
-    weights = [whole(parameter) for parameter in parameters]
+    weights = {name: whole(parameter) for name, parameter in model.named_parameters()}
     return measures, gradients, weights
 
 
@@ -121,29 +100,37 @@ def whole(tensor: Tensor) -> Tensor:
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).clone()
 
 
-def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+def difference(found: Iterable[Tensor], expected: Iterable[Tensor]) -> float:
     """The largest one, relative to the largest number of its tensor."""
-    assert len(found) == len(expected)
     return max(
         float((one - other).abs().max() / other.abs().max().clamp(min=1e-9))
         for one, other in zip(found, expected, strict=True)
     )
 
 
-def main() -> None:
+def compared(cell: Cell, here: World) -> dict[str, float]:
+    """The differences of one cell, the largest of all processes."""
+    together = replace(here, parallel=cell.parallel)
+    measures, *tensors = trained(cell, together)
+    # A router's balance is measured over what is computed at once.
+    split = together.share[1] if cell.model.experts.count else 1
+    expected, *wholes = trained(replace(cell, options={**cell.options, "compile": "off"}), ALONE, split)
+    worlds._present = here
+    results = {"measures": difference(measures, expected)}
+    for name, found, whole_ones in zip(("gradients", "weights"), tensors, wholes, strict=True):
+        held = {each for names in here.gathered(sorted(found)) for each in names}
+        assert held == whole_ones.keys(), (cell.name, name, held ^ whole_ones.keys())
+        results[name] = difference(found.values(), [whole_ones[each] for each in found])
+    return {name: max(here.gathered(value)) for name, value in results.items()}
+
+
+def main(group: str, *wanted: str) -> None:
     torch.set_num_threads(1)
-    results = {}
     with joined(ParallelConfig()) as here:
-        for cell in cells(here.size):
-            together = trained(cell, replace(here, parallel=cell.parallel))
-            alone = trained(replace(cell, options={**cell.options, "compile": "off"}), ALONE)
-            names = ("measures", "gradients", "weights")
-            compared = {n: difference(a, b) for n, a, b in zip(names, together, alone, strict=True)}
-            worlds._present = here
-            results[cell.name] = max(here.gathered(list(compared.values())), key=max)
+        results = {cell.name: compared(cell, here) for cell in cells_of(group, here.size, wanted)}
     if here.leads:
         json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
