@@ -198,10 +198,11 @@ class _Watch:
 
     def _look_at_files(self) -> None:
         total, names = 0, set()
-        for path in self._folder.rglob("*"):
-            names.add(path.as_posix())
-            with contextlib.suppress(OSError):  # renamed or deleted meanwhile
-                total += path.stat().st_size
+        for folder, folders, files in os.walk(self._folder):  # which passes over what is renamed or deleted meanwhile
+            for path in (Path(folder, name) for name in (*folders, *files)):
+                names.add(path.as_posix())
+                with contextlib.suppress(OSError):
+                    total += path.stat().st_size
         self.disk = max(self.disk, total)
         for phase in _FILES_OF_PHASES:
             if phase not in self.began and any(f"/{phase}" in name for name in names):
