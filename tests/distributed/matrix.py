@@ -1,6 +1,6 @@
 """What several processes compute together, against the same in one of them: run in each of them, prints JSON.
 
-    python -m tests.distributed.matrix sharding [NAME …]     with the variables that torchrun sets
+    python -m tests.distributed.matrix sharding [--slow | NAME …]     with the variables that torchrun sets
 
 For every cell of ``tests.distributed.cells_sharding`` (or those whose names hold a NAME): the largest difference of
 loss and gradient norm over five steps, of the gradient of every parameter in the first, and of the weights after five
@@ -45,12 +45,17 @@ class Cell:
     model: ModelConfig
     parallel: ParallelConfig
     options: dict[str, Any] = field(default_factory=dict)
+    """Of the training's configuration."""
+    slow: bool = False
+    """Left out of the ordinary tests."""
 
 
-def cells_of(group: str, processes: int, wanted: Sequence[str] = ()) -> list[Cell]:
-    """The cells of ``tests.distributed.cells_GROUP`` whose names hold one of ``wanted``, or all."""
+def cells_of(group: str, processes: int, slow: bool = False, wanted: Sequence[str] = ()) -> list[Cell]:
+    """The cells of ``tests.distributed.cells_GROUP``: the ordinary or the slow ones, or all that are ``wanted``."""
     cells = import_module(f"tests.distributed.cells_{group}").cells(processes)
-    return [cell for cell in cells if not wanted or any(each in cell.name for each in wanted)]
+    if wanted:
+        return [cell for cell in cells if any(each in cell.name for each in wanted)]
+    return [cell for cell in cells if cell.slow == slow]
 
 
 def batches(step: int, count: int) -> list[Batch]:
@@ -126,8 +131,10 @@ def compared(cell: Cell, here: World) -> dict[str, float]:
 
 def main(group: str, *wanted: str) -> None:
     torch.set_num_threads(1)
+    slow = wanted == ("--slow",)
     with joined(ParallelConfig()) as here:
-        results = {cell.name: compared(cell, here) for cell in cells_of(group, here.size, wanted)}
+        cells = cells_of(group, here.size, slow, () if slow else wanted)
+        results = {cell.name: compared(cell, here) for cell in cells}
     if here.leads:
         json.dump(results, sys.stdout)
 

@@ -1,5 +1,6 @@
 """Losses, gradients and weights of several processes equal those of one, for every plan."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,17 @@ GROUPS = [("sharding", 2), ("sharding", 4)]
 
 @pytest.mark.parametrize(("group", "processes"), GROUPS)
 def test_every_plan_computes_what_one_process_does(group: str, processes: int, together: Callable[..., Any]) -> None:
-    found = together(processes, "tests.distributed.matrix", group)
-    assert list(found) == [cell.name for cell in cells_of(group, processes)]
+    check(group, processes, together(processes, "tests.distributed.matrix", group), slow=False)
+
+
+@pytest.mark.skipif("GROUNDUP_SLOW" not in os.environ, reason="takes many minutes: set GROUNDUP_SLOW=1")
+@pytest.mark.parametrize(("group", "processes"), GROUPS)
+def test_every_combination_does(group: str, processes: int, together: Callable[..., Any]) -> None:
+    check(group, processes, together(processes, "tests.distributed.matrix", group, "--slow"), slow=True)
+
+
+def check(group: str, processes: int, found: dict[str, dict[str, float]], slow: bool) -> None:
+    assert list(found) == [cell.name for cell in cells_of(group, processes, slow)]
     for name, differences in found.items():
         tolerance = TOLERANCES["bfloat16" if "bfloat16" in name else "float32"]
         assert max(differences["measures"], differences["gradients"]) < tolerance, name
