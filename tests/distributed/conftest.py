@@ -29,15 +29,16 @@ def start(processes: int, arguments: Sequence[str], **variables: str) -> list[su
     ]
 
 
+def run_together(processes: int, module: str, *arguments: str) -> Any:
+    """``run_together(2, "tests.distributed.matrix")``: what the first of two processes prints, as JSON."""
+    started = start(processes, ["-m", module, *arguments])
+    ended = [process.communicate() for process in started]
+    for process, (_, errors) in zip(started, ended, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return json.loads(ended[0][0])
+
+
 @pytest.fixture(scope="session")
 def together() -> Callable[..., Any]:
-    """``together(2, "tests.distributed.matrix")``: what the first of two processes prints, as JSON."""
-
-    def run(processes: int, module: str, *arguments: str) -> Any:
-        started = start(processes, ["-m", module, *arguments])
-        ended = [process.communicate() for process in started]
-        for process, (_, errors) in zip(started, ended, strict=True):
-            assert process.returncode == 0, errors[-3000:]
-        return json.loads(ended[0][0])
-
-    return run
+    """See :func:`run_together`."""
+    return run_together

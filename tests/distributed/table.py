@@ -1,0 +1,57 @@
+"""``python -m tests.distributed.table [GROUP …]``: run every cell of the matrix and write ``docs/equality.md``.
+
+Groups that are not named keep the rows that they have. The slow cells are run, too: all of it takes long. Nothing is
+written of a group if a difference is too large.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from groundup.core.files import write_text
+from tests.distributed.conftest import run_together
+from tests.distributed.test_matrix import GROUPS, check
+
+TARGET = Path(__file__).parents[2] / "docs" / "equality.md"
+#: What stands before the tables.
+HEADER = """\
+# Several processes equal one
+
+Written by `python -m tests.distributed.table` from what the cells of `tests/distributed/cells_*.py` measured; do not
+edit.
+
+Each row is a small model trained for five steps of plain gradient descent, or of the optimizer that it names, by several
+processes on a CPU (Gloo), and by one. Each number is the largest max|several - one| / max|one| of all tensors. Rounding
+alone gives about 1e-7 to 1e-6 in float32, and 1e-2 in bfloat16.
+
+- **loss**: losses and gradient norms of the five steps.
+- **gradients**: of every parameter, in the first step.
+- **weights**: after the five steps.
+"""
+#: What a cell measures.
+COLUMNS = ("measures", "gradients", "weights")
+
+
+def main(*wanted: str) -> None:
+    before = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
+    tables = dict(re.findall(r"^## (.*?)\n\n(.*?)\n(?=\n## |\Z)", before, re.DOTALL | re.MULTILINE))
+    for group, processes in GROUPS:
+        if wanted and group not in wanted:
+            continue
+        rows = ["| plan | loss | gradients | weights |", "|---|---:|---:|---:|"]
+        for slow in ((), ("--slow",)):
+            found = run_together(processes, "tests.distributed.matrix", group, *slow)
+            check(group, processes, found, bool(slow))
+            rows += [f"| {name} | {' | '.join(shown(row[key]) for key in COLUMNS)} |" for name, row in found.items()]
+        tables[f"{group}, {processes} processes"] = "\n".join(rows)
+        names = [f"{group}, {processes} processes" for group, processes in GROUPS]
+        parts = [f"## {name}\n\n{tables[name]}\n" for name in names if name in tables]
+        write_text(TARGET, "\n".join([HEADER, *parts]))
+
+
+def shown(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
