@@ -20,9 +20,9 @@ HEADER = """\
 Written by `python -m tests.distributed.table` from what the cells of `tests/distributed/cells_*.py` measured; do not
 edit.
 
-Each row is a small model trained for five steps of plain gradient descent, or of the optimizer that it names, by several
-processes on a CPU (Gloo), and by one. Each number is the largest max|several - one| / max|one| of all tensors. Rounding
-alone gives about 1e-7 to 1e-6 in float32, and 1e-2 in bfloat16.
+Each row is a small model trained for five steps of plain gradient descent, or of the optimizer that it names, by
+several processes on a CPU (Gloo), and by one. Each number is the largest max|several - one| / max|one| of all tensors.
+Rounding alone gives about 1e-7 to 1e-6 in float32, and 1e-2 in bfloat16.
 
 - **loss**: losses and gradient norms of the five steps.
 - **gradients**: of every parameter, in the first step.
