@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import groundup
+from groundup.core import heartbeat
 from groundup.core.errors import DataError, GroundupError, UsageError
 from groundup.core.progress import say
 
@@ -26,6 +27,7 @@ groundup {version}: build a large language model from the ground up
   groundup corpus TOOL …                              a corpus by itself: {corpus_tools}
   groundup tokenizer TOOL …                           tokenizers by themselves: {tools}
   groundup plan [RECIPE] [--probe …]                  what a recipe takes: operations, memory, disk, time, money
+  groundup profile [RECIPE] [--steps N …]             where the time of a step goes, on every process, and what helps
   groundup pretrain [RECIPE] --find-lr                find a learning rate before a long training
   groundup pretrain [RECIPE] --sweep KEY=A,B,C        train with each value of a key, and compare
   groundup recipes                                    the recipes that come with the package
@@ -101,12 +103,15 @@ def _continues(words: list[str]) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    """Tell the error in one line; of several processes the first one tells what all find wrong."""
+    """Tell the error in one line; of several processes the launcher, or the first one, tells what all find wrong."""
+    message = " ".join(message.split())
+    if heartbeat.failed(message, code):
+        return code
     if "WORLD_SIZE" in os.environ and (rank := os.environ.get("RANK", "0")) != "0":
         if code == UsageError.exit_code:
             return code
         message = f"process {rank}: {message}"
-    say("groundup: " + " ".join(message.split()))
+    say(f"groundup: {message}")
     return code
 
 
@@ -136,6 +141,7 @@ def _dispatch(words: list[str]) -> int:
         "pretrain": _pretrain,
         "tokenizer": _tokenizer,
         "plan": _plan,
+        "profile": _profile,
         "recipes": _recipes,
         "status": _status,
         "doctor": _doctor,
@@ -177,6 +183,7 @@ def _run(words: list[str], only: str | None = None) -> int:
     from groundup.core.run import execute
     from groundup.core.world import joined
     from groundup.pipeline import STAGES
+    from groundup.scaling.devices import settled
     from groundup.scaling.words import DEFAULT, asked_of, run_directory, take_option
 
     given_out, words = take_option(words, "--out")
@@ -184,6 +191,7 @@ def _run(words: list[str], only: str | None = None) -> int:
     recipe = asked.over(asked.base(), f"groundup {only or 'run'} {asked.name or DEFAULT}")
     out = run_directory(Path(given_out) if given_out else None, asked)
     with joined(recipe.parallel) as here:
+        settled(recipe, only)
         execute(STAGES, recipe, recipe.seed, out, only)
     if only is None and here.leads:
         _summary(out)
@@ -249,6 +257,12 @@ def _tokenizer(words: list[str]) -> int:
 
 def _plan(words: list[str]) -> int:
     from groundup.scaling.plan import run
+
+    return run(words)
+
+
+def _profile(words: list[str]) -> int:
+    from groundup.scaling.profiling import run
 
     return run(words)
 

@@ -152,8 +152,10 @@ def keys_of(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _checked(kind: Any, options: Sequence[str], where: str) -> Iterator[str]:
-    """The options for the parser: unknown keys refused, ``--key=false`` and ``--key true`` made flags."""
+    """The options for the parser: unknown keys refused, ``--key=false`` and ``--key true`` made flags, and a section's
+    ``--section a=1,b`` spelled out as ``--section.a=1 --section.b``."""
     keys = dict(keys_of(kind))
+    sections = {key[:place] for key in keys for place, sign in enumerate(key) if sign == "."}
     flags = {key: (f"--{key}", f"--{_negated(key)}") for key, hint in keys.items() if hint is bool}
     known = [*keys, *(_negated(key) for key in flags)]
     words = list(options)
@@ -167,8 +169,11 @@ def _checked(kind: Any, options: Sequence[str], where: str) -> Iterator[str]:
         key = name.removeprefix("--").replace("_", "-")
         if not word.startswith("--") or word in HELP_FLAGS:
             yield word
+        elif key in sections and (equals or (words and not words[0].startswith("-"))):
+            parts = (value if equals else words.pop(0)).split(",")
+            words = [f"--{key}.{part.strip()}" for part in parts] + words
         elif key not in known:
-            raise UsageError(f"{where}: unknown key {key}{hint(key, known)}")
+            raise UsageError(f"{where}: unknown key {key}{hint(key, [*known, *sections])}")
         elif key not in flags:
             yield word
         else:

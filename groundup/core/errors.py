@@ -6,7 +6,8 @@
     ├── ArtifactError            a file of a run that is missing, truncated or foreign
     ├── RunLockedError           another process works in the same run directory
     ├── StorageError             the disk is full or cannot be written
-    └── TrainingError            the loss or the gradients stopped being finite numbers
+    ├── TrainingError            the loss or the gradients stopped being finite numbers
+    └── LostError                exit code 75, "try again": another process of the same run is gone
 
 The message is one line that names what is wrong, where, and the remedy. ``cli`` prints it
 without a traceback. ``assert`` is for our own invariants, never for these.
@@ -47,3 +48,5 @@ class TrainingError(GroundupError):
 
 class LostError(GroundupError):
     """Another process of the same run is gone."""
+
+    exit_code = 75

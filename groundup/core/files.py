@@ -59,7 +59,7 @@ def _flush_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
     """A name that no other process has, on whatever machine: numbers of processes repeat in containers."""
     return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
@@ -67,7 +67,7 @@ def _temporary(path: Path) -> Path:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step."""
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -86,7 +86,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     ``path`` must not exist yet: a folder cannot be replaced atomically on every platform.
     """
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     with storage_errors(path):
         temporary.mkdir(parents=True)
         try:
@@ -95,21 +95,48 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     with file.open("rb+") as handle:
                         os.fsync(handle.fileno())
-            temporary.rename(path)
-            _flush_directory(path.parent)
+            publish_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def publish_folder(temporary: Path, path: Path) -> None:
+    """Let a folder whose files are all on the disk become ``path``, in one step."""
+    _flush_directory(temporary)
+    temporary.rename(path)
+    _flush_directory(path.parent)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete what interrupted atomic writes left anywhere below ``folder``."""
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    """Delete what interrupted atomic writes left below ``folder``; where others hold a lock, they are still writing."""
+    for place, folders, files in os.walk(folder):
+        if Path(place) != folder and any(is_held(Path(place, name)) for name in files if name.endswith(".lock")):
+            folders.clear()
+            continue
+        for name in filter(_is_temporary, files):
+            Path(place, name).unlink(missing_ok=True)
+        for name in filter(_is_temporary, list(folders)):
+            shutil.rmtree(Path(place, name), ignore_errors=True)
+            folders.remove(name)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process that lives, on whatever machine, holds this lock."""
+    import filelock  # takes as long to import as all the rest
+
+    if not path.exists():
+        return False
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,6 +30,7 @@ import filelock
 import psutil
 import torch
 
+from groundup.core import heartbeat
 from groundup.core.config import to_json, to_toml
 from groundup.core.errors import ArtifactError, DataError, RunLockedError, UsageError
 from groundup.core.files import read_json, remove_leftovers, sha256_of, storage_errors, write_json, write_text
@@ -72,6 +73,7 @@ def execute(stages: Sequence[Stage], recipe: Any, seed: int, out: Path, only: st
         StorageError: the directory cannot be written.
     """
     leads = world().leads
+    heartbeat.tell(run=str(out.absolute()))
     with locked(out) if leads else contextlib.nullcontext():
         if leads:
             remove_leftovers(out)
@@ -81,6 +83,7 @@ def execute(stages: Sequence[Stage], recipe: Any, seed: int, out: Path, only: st
             identities = {name: fingerprints[name]["identity"] for name in stage.needs}
             fingerprints[stage.name] = _fingerprint(stage, recipe, seed, identities)
         _refuse_differences(fingerprints)
+        _refuse_other_disks(out)
         if only is not None:
             stages = [stage for stage in stages if stage.name == only]
             for name in stages[0].needs:
@@ -125,6 +128,7 @@ def _require(folder: Path, fingerprint: dict[str, Any], by: str) -> None:
 
 def _bring_up_to_date(stage: Stage, recipe: Any, seed: int, out: Path, fingerprint: dict[str, Any]) -> None:
     here = world()
+    heartbeat.tell(place=stage.name)
     started = here.first(lambda: _begin(stage, out, fingerprint))
     if started is None:
         return
@@ -219,6 +223,27 @@ def _refuse_differences(fingerprints: dict[str, dict[str, Any]]) -> None:
                     f"process {rank} is not like process 0: of {name}, {_difference(first[name], theirs[name])}; start "
                     "all with the same program, files and options"
                 )
+
+
+def _refuse_other_disks(out: Path) -> None:
+    """All processes must see the same run directory.
+
+    Raises:
+        UsageError: one, on another machine, does not find what the first one writes there.
+    """
+    here = world()
+    if here.size == 1:
+        return
+    token = out / here.first(lambda: f".together-{os.urandom(8).hex()}")  # a new name: no disk remembers its absence
+    here.first(lambda: write_text(token, ""))
+    found = here.gathered([token.is_file(), platform.node()])
+    if here.leads:
+        token.unlink()
+    if lacking := [name for seen, name in found if not seen]:
+        raise UsageError(
+            f"{lacking[0]} sees another {out.absolute()} than {found[0][1]}; give --out a folder of a disk that all "
+            "machines share"
+        )
 
 
 def verify_artifacts(folder: Path, manifest: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ to the last bit. Gradients and weights take another way (``groundup.distributed`
 import json
 import math
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,10 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import distributed
 
+from groundup.core import heartbeat
 from groundup.core.errors import LostError, UsageError
 from groundup.core.progress import muted
+from groundup.core.version import VERSION
 
 Value = TypeVar("Value")
 
@@ -42,6 +45,8 @@ Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble"]
 class ParallelConfig:
     """How the processes share the work: the sizes of a grid, which multiply to their number."""
 
+    auto: bool = False
+    """Choose all of this by what the planner predicts for the model, the batch and the devices."""
     data: int = 0
     """Copies of the weights, each of which sees other rows; 0: as many as are left."""
     shard: int = 1
@@ -74,6 +79,18 @@ class ParallelConfig:
             if getattr(self, name) < least:
                 shown = name.replace("_", "-")
                 raise UsageError(f"parallel.{shown} is {getattr(self, name)}; it must be at least {least}")
+        if self.auto and replace(self, auto=False) != ParallelConfig():
+            raise UsageError("parallel.auto chooses all of parallel; leave its other keys out")
+        if (self.schedule == "interleaved") != (self.chunks > 1):
+            raise UsageError(
+                f"parallel.chunks is {self.chunks}, parallel.schedule {self.schedule}; interleaved needs 2 chunks or "
+                "more, the others have one"
+            )
+        if self.schedule == "interleaved" and self.micro_batches % self.pipeline:
+            raise UsageError(
+                f"parallel.micro-batches is {self.micro_batches}; interleaved needs a multiple of parallel.pipeline "
+                f"{self.pipeline}"
+            )
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -86,7 +103,7 @@ class ParallelConfig:
         Raises:
             UsageError: the sizes do not multiply to it.
         """
-        inner = math.prod(replace(self, data=1).sizes.values())
+        inner = math.prod(replace(self, auto=False, data=1).sizes.values())
         data = self.data or max(1, processes // inner)
         if data * inner != processes:
             told = " x ".join(
@@ -98,7 +115,7 @@ class ParallelConfig:
                 f"{told} is not {processes}, the number of processes; start {data * inner} of them with "
                 "`groundup launch --nproc`, or give other numbers"
             )
-        return replace(self, data=data, micro_batches=self.micro_batches or self.pipeline)
+        return replace(self, auto=False, data=data, micro_batches=self.micro_batches or self.pipeline)
 
 
 @dataclass(frozen=True)
@@ -148,12 +165,13 @@ class World:
         group = self.patient if patiently else self.control
         raw = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        distributed.all_gather(lengths, torch.tensor([len(raw)]), group=group)
-        longest = max(int(length) for length in lengths)
-        padded = torch.zeros(longest, dtype=torch.uint8)
-        padded[: len(raw)] = raw
-        rows = [torch.zeros_like(padded) for _ in range(self.size)]
-        distributed.all_gather(rows, padded, group=group)
+        with heartbeat.exchange(patiently):
+            distributed.all_gather(lengths, torch.tensor([len(raw)]), group=group)
+            longest = max(int(length) for length in lengths)
+            padded = torch.zeros(longest, dtype=torch.uint8)
+            padded[: len(raw)] = raw
+            rows = [torch.zeros_like(padded) for _ in range(self.size)]
+            distributed.all_gather(rows, padded, group=group)
         return [json.loads(bytes(row[: int(length)].tolist())) for row, length in zip(rows, lengths, strict=True)]
 
     def first(self, make: Callable[[], Value]) -> Value:
@@ -189,12 +207,20 @@ def world() -> World:
     return _present
 
 
+def settle(parallel: ParallelConfig) -> None:
+    """Go on with these sizes, on which all processes have agreed."""
+    global _present
+    _present = replace(_present, parallel=parallel)
+
+
 @contextmanager
 def joined(parallel: ParallelConfig) -> Iterator[World]:
     """Meet the others, if torchrun started this process; part from them at the end.
 
     Raises:
-        UsageError: the environment is incomplete, nobody is there, or their number does not fit ``parallel``.
+        UsageError: the environment is incomplete, somebody is not there or not like the first, or their number does not
+            fit ``parallel``; all processes raise the same.
+        LostError: another process ended, or did not answer in time.
     """
     global _present
     if "WORLD_SIZE" not in os.environ:
@@ -205,36 +231,109 @@ def joined(parallel: ParallelConfig) -> Iterator[World]:
         raise UsageError(
             f"WORLD_SIZE is set, but {', '.join(missing)} not; start several processes with `groundup launch`"
         )
-    size = int(os.environ["WORLD_SIZE"])
-    parallel.resolved(size)
-    seconds = timedelta(seconds=float(os.environ.get(TIMEOUT, _DEFAULT_TIMEOUT)))
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl"
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    seconds = float(os.environ.get(TIMEOUT, _DEFAULT_TIMEOUT))
+    limit = timedelta(seconds=seconds)
+    heartbeat.attend(seconds)
+    backend, complaint = _backend(parallel, size)
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        distributed.init_process_group(backend, timeout=seconds)
+        store = _meet(backend, complaint, rank, size, timedelta(seconds=max(seconds, _DEFAULT_TIMEOUT)))
+        if backend != "gloo":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     except (RuntimeError, ValueError) as error:
-        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0][:160]
-        raise UsageError(
-            f"the processes did not meet at {place} ({reason}); start all of them, or free the port"
-        ) from error
-    groups = [distributed.new_group(backend="gloo", timeout=limit) for limit in (seconds, _PATIENCE)]
-    _present = World(distributed.get_rank(), size, parallel, *groups)
+        told = f"the processes did not meet at {place} ({reason}); start all of them, or free the port"
+        if "TORCHELASTIC_RUN_ID" in os.environ and "EADDRINUSE" in str(error):  # the launcher can choose another one
+            raise LostError(told) from error
+        raise UsageError(told) from error
+    groups = [
+        distributed.new_group(backend="gloo", timeout=each, group_desc=name)
+        for name, each in (("control", limit), ("patient", _PATIENCE))
+    ]
+    _present = World(rank, size, parallel, *groups)
     try:
         with muted() if not _present.leads else nullcontext():
             yield _present
     except RuntimeError as error:
         if not _means_lost(error):
             raise
+        reason = str(error).splitlines()[0][:120]
+        heartbeat.tell(lost=reason, hung="timed out" in str(error).lower())
+        heartbeat.write_down(traceback.format_exc())
         raise LostError(
-            f"process {_present.rank} of {size} lost the others ({str(error).splitlines()[0][:120]}): one of them "
-            "ended, or did not answer in time; the same command continues from the last checkpoint"
+            f"process {rank} of {size} lost the others ({reason}): one of them ended, or did not answer in time; the "
+            "same command continues from the last checkpoint"
         ) from error
     finally:
         _present = ALONE
         distributed.destroy_process_group()
+
+
+def _backend(parallel: ParallelConfig, size: int) -> tuple[str, str]:
+    """What carries the tensors of this process, and what is wrong with it or with ``parallel``, if anything."""
+    try:
+        parallel.resolved(size)
+    except UsageError as error:
+        return "gloo", str(error)
+    if not torch.cuda.is_available():
+        return "gloo", ""
+    place, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    complaint = ""
+    if place >= devices:
+        complaint = (
+            f"there are more processes on a machine than its {devices} accelerators; give --nproc {devices}, or hide "
+            "them (CUDA_VISIBLE_DEVICES=) to train on the processor"
+        )
+    elif not distributed.is_nccl_available():
+        complaint = "this PyTorch has no NCCL, by which several accelerators talk; install one that has it"
+    return "cpu:gloo,cuda:nccl", complaint
+
+
+def _meet(backend: str, complaint: str, rank: int, size: int, limit: timedelta) -> distributed.Store:
+    """The store through which the processes find each other, once all are there and alike.
+
+    Raises:
+        UsageError: they are not; the first process finds out, and all raise what it says.
+    """
+    from torch.distributed.rendezvous import rendezvous
+
+    store, *_ = next(rendezvous("env://", timeout=limit))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it outlives us: what is there may be of others
+        store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    own = {"error": complaint, "groundup": VERSION, "torch": torch.__version__, "backend": backend, "WORLD_SIZE": size}
+    store.set(f"groundup/{rank}", json.dumps(own))
+    if rank == 0:
+        store.set("groundup/verdict", _verdict(store, own, size, limit))
+    store.wait(["groundup/verdict"], 2 * limit)
+    if verdict := store.get("groundup/verdict").decode():
+        raise UsageError(verdict)
+    return store
+
+
+def _verdict(store: distributed.Store, own: dict[str, Any], size: int, limit: timedelta) -> str:
+    """What keeps the processes from working together; "" for nothing."""
+    names = [f"groundup/{rank}" for rank in range(size)]
+    try:
+        store.wait(names, limit)
+    except RuntimeError:
+        late = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
+        seconds = f"{limit.total_seconds():.0f} s"
+        return f"process {', '.join(late)} of {size} did not come within {seconds}; start all of them"
+    if own["error"]:
+        return str(own["error"])
+    for rank, name in enumerate(names):
+        theirs = json.loads(store.get(name))
+        if theirs["error"]:
+            return f"process {rank}: {theirs['error']}"
+        for what, value in own.items():
+            if theirs[what] != value:
+                return (
+                    f"process {rank} is not like process 0: its {what} is {theirs[what]}, not {value}; start all with "
+                    "the same program on machines of one kind"
+                )
+    return ""
 
 
 def _means_lost(error: RuntimeError) -> bool:

@@ -29,7 +29,7 @@ class Batch:
 
     def split(self, parts: int) -> "list[Batch]":
         """The batch as at most ``parts`` smaller ones with the same terms in all."""
-        if parts == 1 or not self.weight:
+        if parts == 1:
             return [self]
         rows = len(self.tensors["inputs"])
         whole = torch.arange(rows)
@@ -38,7 +38,7 @@ class Batch:
         batches = []
         for piece in pieces:
             tensors = {name: tensor[piece.to(tensor.device)] for name, tensor in self.tensors.items()}
-            terms = len(piece) // 2 if self.paired else int((tensors["targets"] != IGNORED).sum())
+            terms = len(piece) // 2 if self.paired and self.weight else int((tensors["targets"] != IGNORED).sum())
             batches.append(Batch(tensors, terms, dict(self.metrics), self.paired))
         assert sum(batch.weight for batch in batches) == self.weight, "a term is a target, or a pair of rows"
         return batches

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from groundup.core.errors import ArtifactError, UsageError
 from groundup.core.files import read_json
@@ -25,7 +24,7 @@ from groundup.dataloader.shards import INDEX
 from groundup.model import ModelConfig, Transformer
 from groundup.tokenizer import BytePairTokenizer
 from groundup.tokenizer import load as load_tokenizer
-from groundup.training.checkpoint import TRAINED_STAGES
+from groundup.training.checkpoint import TRAINED_STAGES, Checkpoint
 
 Numbers = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -126,7 +125,8 @@ class Stage:
         if self.checkpoint is None:
             return None
         shape = read_json(self.checkpoint / "model.json")
-        weights = load_file(self.checkpoint / "model.safetensors")
+        stored = Checkpoint(self.checkpoint, self.state).stored("model")
+        weights = {name: stored.read(name) for name in stored.shapes}
         return kind.from_weights(ModelConfig.from_dict(shape["config"]), shape["vocab_size"], weights)
 
     @cached_property

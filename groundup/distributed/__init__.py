@@ -6,5 +6,6 @@ sharded (PyTorch's DTensor), and whole tensors again for checkpoints. The model 
 
 from groundup.distributed.muon import ShardedMuon
 from groundup.distributed.sharding import Sharding, share
+from groundup.distributed.zero import divide_by_grid, divide_state
 
-__all__ = ["ShardedMuon", "Sharding", "share"]
+__all__ = ["ShardedMuon", "Sharding", "divide_by_grid", "divide_state", "share"]

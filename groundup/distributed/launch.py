@@ -1,32 +1,26 @@
 """``groundup launch``: one command becomes several processes, by PyTorch's launcher (torchrun).
 
-Enters: how many processes, on which machines, and the command. Leaves: its exit code. The launcher tells each process
-who it is, starts all of them again from the last checkpoint when one dies (as often as allowed), and ends all of them
-when it is itself asked to end.
+Enters: the words after ``launch``. Leaves: an exit code. Here they are read; ``agent`` starts the processes.
 """
 
-import logging
 import os
-import sys
-import uuid
 from dataclasses import dataclass
 
 import torch
 
 from groundup.core.config import parse
 from groundup.core.errors import UsageError
-from groundup.core.progress import say
 
 USAGE = """\
 groundup launch [--nproc N] [--nodes N --rendezvous HOST:PORT] [--restarts N] COMMAND …
 
-  COMMAND is run, pretrain, sft, dpo or grpo with its recipe and options, as without launch. --parallel.data and
-  --parallel.shard say how the processes share the work.
+  COMMAND is run, pretrain, sft, dpo, grpo or profile with its recipe and options, as without launch. --parallel.data,
+  --parallel.shard … say how the processes share the work; --parallel auto finds the fastest way.
 """
 
 
 #: What several processes do together.
-COMMANDS = ("run", "pretrain", "sft", "dpo", "grpo")
+COMMANDS = ("run", "pretrain", "sft", "dpo", "grpo", "profile")
 
 
 @dataclass(frozen=True)
@@ -45,13 +39,38 @@ class LaunchOptions:
     """How often all processes are started again when one dies."""
     timeout: int = 600
     """Seconds after which a process that does not answer the others is given up."""
+    logs: str = ""
+    """Folder where each process's output is kept in files of its own, beside being shown."""
+    ray: str = ""
+    """Start them on this Ray cluster: HOST:PORT, auto, or local for one on this machine. --nproc counts all."""
+    slurm: str = ""
+    """Start nothing; write this file instead, a script for `sbatch`."""
+    k8s: str = ""
+    """Start nothing; write this file instead, a TrainJob for Kubernetes with Kubeflow Trainer."""
+    hours: int = 24
+    """For Slurm: how long the job may take before it is saved and queued again."""
+    partition: str = ""
+    """For Slurm: where the job runs."""
+    account: str = ""
+    """For Slurm: who pays."""
+    image: str = ""
+    """For Kubernetes: a container image that has groundup and its PyTorch."""
+    volume: str = ""
+    """For Kubernetes: CLAIM:/PATH, a persistent volume claim that all machines share, and where it is mounted."""
 
     def __post_init__(self) -> None:
-        for name, least in (("nproc", 0), ("nodes", 1), ("restarts", 0), ("timeout", 1)):
+        for name, least in (("nproc", 0), ("nodes", 1), ("restarts", 0), ("timeout", 1), ("hours", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.nodes > 1 and not (self.rendezvous and self.job):
+        if self.nodes > 1 and not ((self.rendezvous and self.job) or self.slurm or self.k8s):
             raise UsageError("--nodes above 1 needs --rendezvous HOST:PORT and --job NAME, the same on every machine")
+        if self.rendezvous and not (self.host and self.rendezvous.rpartition(":")[2].isdecimal()):
+            raise UsageError(f"--rendezvous is {self.rendezvous!r}; it must be HOST:PORT")
+
+    @property
+    def host(self) -> str:
+        """Where the machines meet."""
+        return self.rendezvous.rpartition(":")[0]
 
     @property
     def processes(self) -> int:
@@ -73,47 +92,17 @@ def run(words: list[str]) -> int:
     alone = sorted({"--find-lr", "--sweep"} & {word.partition("=")[0] for word in words})
     if words[0] not in COMMANDS or alone:
         raise UsageError(f"launch cannot start `{' '.join([words[0], *alone])}`; it starts {', '.join(COMMANDS)}")
-    return _launch(options, words)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UsageError("a launcher has started this process already; give it the command without `launch`")
+    if options.slurm or options.k8s:
+        from groundup.distributed.cluster_files import write
 
-
-def _launch(options: LaunchOptions, command: list[str]) -> int:
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # each process has told its own error
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // options.processes)))
-    os.environ["GROUNDUP_TIMEOUT"] = str(options.timeout)
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(options.timeout))
-    left = options.restarts
-    while True:
-        config = LaunchConfig(
-            min_nodes=options.nodes,
-            max_nodes=options.nodes,
-            nproc_per_node=options.processes,
-            run_id=options.job or uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint=options.rendezvous,
-            # On one machine the launcher meets itself in a private file: what it reads there it unpickles.
-            rdzv_configs={} if options.rendezvous else {"store_type": "file"},
-            local_addr=None if options.rendezvous else "127.0.0.1",
-            # Of one machine we start again ourselves: wrong use does not get better.
-            max_restarts=options.restarts if options.nodes > 1 else 0,
-            monitor_interval=0.5,
-        )
-        try:
-            elastic_launch(config, sys.executable)("-m", "groundup.cli", *command)
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            code = failure.exitcode
-            left -= 1
-            if options.nodes == 1 and code != UsageError.exit_code and left >= 0:
-                continue
-            if code < 0:
-                say(f"groundup: process {rank} was killed (signal {-code}), after {options.restarts} restarts")
-                return 128 - code
-            return code
-        except SignalException as signal:
-            return 128 + signal.sigval
+        print(write(options, words))
         return 0
+    if options.ray:
+        from groundup.distributed.on_ray import run_on_ray
+
+        return run_on_ray(options, words)
+    from groundup.distributed.agent import run_processes
+
+    return run_processes(options, words)

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
@@ -22,8 +23,10 @@ from torch import Tensor, distributed, nn
 from groundup.core.device import Numerics
 from groundup.core.world import DIMENSIONS, World
 from groundup.dataloader import IGNORED, Batch
+from groundup.distributed.shards import dealt, held, pieces, sizes
 from groundup.model import Transformer
 from groundup.model.experts import Experts
+from groundup.planning.mesh import Mesh
 
 if TYPE_CHECKING:  # they take long to import, and one process needs none of them
     from torch.distributed.device_mesh import DeviceMesh
@@ -32,17 +35,28 @@ if TYPE_CHECKING:  # they take long to import, and one process needs none of the
 
 
 def share(batch: Batch, world: World) -> Batch:
-    """The rows of a batch that are this process's.
+    """The rows of a batch that are this process's, and of context groups this process's tokens of them.
 
     Where there are fewer rows than parts, the last ones are one row that counts for nothing: all processes take part in
     gathering weights and summing gradients.
     """
-    number, count = world.share
+    batch = _rows(batch, *world.share)
+    if (count := world.parallel.context) == 1:
+        return batch
+    from groundup.distributed.context import slice_of
+
+    return slice_of(batch, world.places["context"], count)
+
+
+def _rows(batch: Batch, number: int, count: int) -> Batch:
     if count == 1:
         return batch
     parts = batch.split(count)
-    if number < len(parts):
-        return parts[number]
+    return parts[number] if number < len(parts) else standing_in(batch)
+
+
+def standing_in(batch: Batch) -> Batch:
+    """One row of a batch, or pair of rows, that counts for nothing."""
     rows = [0, len(batch.tensors["inputs"]) // 2] if batch.paired else [0]
     tensors = {name: tensor[rows] for name, tensor in batch.tensors.items()}
     tensors["targets"] = torch.full_like(tensors["targets"], IGNORED)
@@ -56,6 +70,8 @@ class Sharding:
     world: World
     mesh: "DeviceMesh | None" = None
     """The grid of all processes."""
+    stage: Any = None
+    """The group of those that have the same layers; None: all."""
 
     @classmethod
     def of(cls, model: Transformer, world: World, device: torch.device, numerics: Numerics) -> "Sharding":
@@ -67,17 +83,25 @@ class Sharding:
         """
         if world.size == 1:
             return cls(world)
-        from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        parallel = world.parallel.resolved(world.size)
-        mesh = init_device_mesh(device.type, tuple(parallel.sizes.values()), mesh_dim_names=DIMENSIONS)
+        parallel = Mesh.of(world.parallel, world.size)
+        parallel.check(model.config)
+        everyone = distributed.group.WORLD
+        mesh = _grid(device.type, tuple(parallel.sizes.values()), everyone)
+        over = partial(_over, mesh, everyone, parallel.data > 1)
+        if parallel.pipeline > 1:
+            from groundup.distributed.pipeline import divide_layers
 
-        def over(*names: str) -> DeviceMesh:
-            """The grid of copies and of what they are divided among."""
-            inner = mesh[names]._flatten("-".join(names)) if len(names) > 1 else mesh[names[0]]
-            return inner if parallel.data == 1 else DeviceMesh._concatenate([mesh["data"], inner])
+            divide_layers(model, mesh, parallel, device, numerics)
+        if parallel.tensor > 1:
+            from groundup.distributed.tensor import divide_products
 
+            divide_products(model, mesh["tensor"], parallel.sequence)
+        if parallel.context > 1:
+            from groundup.distributed.context import divide_sequences
+
+            divide_sequences(model, mesh["context"])
         policy: dict[str, Any] = {
             "mp_policy": MixedPrecisionPolicy(
                 param_dtype=None if numerics.weights is torch.float32 else numerics.weights,
@@ -85,15 +109,31 @@ class Sharding:
                 cast_forward_inputs=False,
             ),
         }
+        if parallel.expert > 1:
+            from groundup.distributed.experts import divide_experts, placement
+
+            divide_experts(model, mesh)
+            policy["shard_placement_fn"] = placement(model, over("shard", "context"))
         dense = over("shard", "expert", "context")
+        # Zero-bubble computes the gradients of weights apart from the rest, when nothing gathers them again.
+        reshard = parallel.reshard and parallel.schedule != "zero-bubble"
         for block in model.blocks:
-            fully_shard(block, mesh=dense, reshard_after_forward=parallel.reshard, **policy)
+            fully_shard(block, mesh=dense, reshard_after_forward=reshard, **policy)
         # The head is multiplied by the objective, behind the forward pass: the root keeps its weights until then.
-        fully_shard(model, mesh=dense, reshard_after_forward=False, **policy)
+        if parallel.pipeline > 1:
+            from groundup.distributed.pipeline import stages_of
+
+            for root in stages_of(model):
+                fully_shard(root, mesh=dense, reshard_after_forward=False, **policy)
+                if root.stream_scales is not None:
+                    model.stream_scales = root.stream_scales
+        else:
+            fully_shard(model, mesh=dense, reshard_after_forward=False, **policy)
         for part in _sharded(model):
             part.set_gradient_divide_factor(1.0)  # the loss is divided by the terms of all
             part.set_force_sum_reduction_for_comms(True)  # Gloo cannot divide
-        return cls(world, mesh)
+        stage = mesh[DIMENSIONS[1:]]._flatten("stage").get_group() if parallel.pipeline > 1 else None
+        return cls(world, mesh, stage)
 
     def last(self, model: Transformer, is_last: bool) -> None:
         """Whether the backward pass to come ends the step: copies of the weights sum their gradients only then."""
@@ -106,6 +146,10 @@ class Sharding:
         for part in _sharded(model):
             part.reshard()
 
+    def counted(self, model: Transformer) -> list[nn.Parameter]:
+        """The parameters of this process, but for those that a pipeline's other process counts as its own."""
+        return list(getattr(model, "counted", model.parameters)())
+
     def norm(self, tensors: Iterable[Tensor]) -> Tensor:
         """The 2-norm of all numbers of ``tensors``, whole or divided among some or all of the processes."""
         tensors = list(tensors)
@@ -115,16 +159,16 @@ class Sharding:
         for tensor in tensors:
             copies[self._stage // _parts(tensor)].append(local(tensor))
         norms = [nn.utils.get_total_norm(parts).double().square() / count for count, parts in copies.items()]
-        square = torch.stack(norms).sum()
+        square = sum(norms, torch.zeros((), dtype=torch.float64, device=self.mesh.device_type))
         distributed.all_reduce(square)
         return square.sqrt().float()
 
     def sum_loads(self, model: Transformer) -> None:
-        """Add up what the experts of all processes had to do, which the routers are balanced by."""
+        """Add up what the experts of all processes with the same layers had to do, by which routers are balanced."""
         if self.mesh is not None:
             for module in model.modules():
                 if isinstance(module, Experts):
-                    distributed.all_reduce(module.load)
+                    distributed.all_reduce(module.load, group=self.stage)
 
     @property
     def _stage(self) -> int:
@@ -132,14 +176,46 @@ class Sharding:
         return self.world.size // self.world.parallel.pipeline
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The whole tensors, one by one into the memory of the CPU of the first process; {} in the others."""
+        """The whole tensors, in the memory of the CPU of the first process; {} in the others. All processes call this,
+        each with what it has."""
+        if self.world.size == 1:
+            return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        own = {(name, box): part for name, tensor in tensors.items() for box, part in pieces(tensor)}
         found = {}
-        for name, tensor in tensors.items():
-            if is_part(tensor):
-                tensor = tensor.full_tensor()
+        for name, each in dealt(self.world.gathered(held(tensors))).items():
             if self.world.leads:
-                found[name] = tensor.detach().to("cpu", copy=True)
+                found[name] = torch.empty(each.shape, dtype=each.dtype)
+            for box, owner in each.boxes:
+                if self.world.leads:
+                    part = found[name][tuple(slice(*along) for along in box)]
+                    part.copy_(own[name, box] if owner == 0 else self._received(sizes(box), each.dtype, owner))
+                elif owner == self.world.rank:
+                    raw = own[name, box].cpu().contiguous().reshape(-1).view(torch.uint8)
+                    distributed.send(raw, 0, group=self.world.control)
         return found
+
+    def _received(self, shape: Sequence[int], dtype: torch.dtype, source: int) -> Tensor:
+        """A tensor that another process sends."""
+        raw = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
+        distributed.recv(raw, source, group=self.world.control)
+        return raw.view(dtype).view(tuple(shape))
+
+
+@cache
+def _grid(device: str, sizes: tuple[int, ...], group: Any) -> "DeviceMesh":
+    """The grid of all processes of ``group``; made once, as each has groups, with threads, of its own."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device, sizes, mesh_dim_names=DIMENSIONS)
+
+
+@cache
+def _over(mesh: "DeviceMesh", group: Any, copied: bool, *names: str) -> "DeviceMesh":
+    """The part of a grid that copies of something, if there are any, and what it is divided among make up."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    inner = mesh[names]._flatten("-".join(names)) if len(names) > 1 else mesh[names[0]]
+    return DeviceMesh._concatenate([mesh["data"], inner]) if copied else inner
 
 
 def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
@@ -147,7 +223,8 @@ def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
 
     The fastest way forbids to change tensors later, which a divided model does with the weights that it gathers.
     """
-    return torch.no_grad() if _is_divided(model) else torch.inference_mode()
+    divided = _is_divided(model) or "stages" in model.__dict__
+    return torch.no_grad() if divided else torch.inference_mode()
 
 
 def is_part(tensor: Tensor) -> "TypeGuard[DTensor]":
@@ -178,14 +255,10 @@ def part_of(whole: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(place, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def parts_of(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each of ``tensors`` divided as the one of the same name is."""
-    return {name: part_of(tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
-
-
 def _is_divided(module: nn.Module) -> "TypeGuard[FSDPModule]":
     return hasattr(module, "unshard")
 
 
 def _sharded(model: nn.Module) -> "Sequence[FSDPModule]":
-    return [module for module in model.modules() if _is_divided(module)]
+    roots: Sequence[nn.Module] = model.__dict__.get("stages", [model])  # of a pipeline
+    return [module for root in roots for module in root.modules() if _is_divided(module)]

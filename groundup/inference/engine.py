@@ -335,7 +335,7 @@ class _Batch:
         assert self.cache is not None and self.last is not None
         longest = max(len(r.prompt) + len(r.picked) for r in self.requests if r.finish_reason is None)
         if longest > self.cache.capacity:
-            room = KVCache.empty(model.config, 0, room_for(longest, model), model.embedding.weight)
+            room = model.empty_cache(0, room_for(longest, model))
             self.cache = self.cache.join(room)
         logits = model(self.last[:, None], cache=self.cache)[:, -1]
         self.cache.advance(1)
@@ -382,7 +382,7 @@ def _prefill_padded(model: Transformer, sequences: list[tuple[int, ...]]) -> tup
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     lengths = torch.tensor([len(sequence) for sequence in sequences], device=weight.device)
-    cache = KVCache.empty(model.config, len(sequences), room_for(longest, model), weight)
+    cache = model.empty_cache(len(sequences), room_for(longest, model))
     hidden = model(torch.from_numpy(ids).to(weight.device), cache=cache, head=False)
     cache.advance(lengths)
     # Only the last position becomes logits: a vocabulary is far wider than the residual stream.

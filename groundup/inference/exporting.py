@@ -1,4 +1,5 @@
-"""``groundup export``: a model that was opened → a folder of Hugging Face or a GGUF file, with its tokenizer inside."""
+"""``groundup export``: a model that was opened → a folder of Hugging Face or a GGUF file, with its tokenizer inside; or
+a checkpoint that many processes wrote → one as of one process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from groundup.model.formats.gguf import write_gguf
 from groundup.model.formats.huggingface import write_huggingface
 from groundup.tokenizer.formats.gguf import Marks
 from groundup.tokenizer.protocol import SPECIAL_TOKENS
+from groundup.training.checkpoint import copy_whole, resolve_model
 
 Kind = Literal["F32", "F16", "BF16", "Q8_0"]
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -22,14 +24,17 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 class ExportOptions:
     """Write a model so that other tools run it."""
 
-    to: Literal["hf", "gguf"] = "hf"
-    """hf: a folder for transformers, vLLM and others; gguf: a file for llama.cpp, Ollama and others."""
+    to: Literal["hf", "gguf", "checkpoint"] = "hf"
+    """hf: a folder for transformers, vLLM and others; gguf: a file for llama.cpp, Ollama and others; checkpoint: one of
+    ours with whole tensors, whoever wrote it, optimizer's state included."""
     out: Path | None = None
-    """The folder, or the file; by default export/hf or export/model.gguf in the run directory."""
+    """The folder, or the file; by default export/hf, export/model.gguf or export/checkpoint in the run directory."""
     type: Kind | None = None
     """Of the written weights: F32, F16, BF16, and for gguf Q8_0. Default: as they are for hf, F16 for gguf."""
 
     def __post_init__(self) -> None:
+        if self.to == "checkpoint" and self.type is not None:
+            raise UsageError("--type is not for --to checkpoint, which keeps every number as it is")
         if self.to == "hf" and self.type == "Q8_0":
             raise UsageError("--type Q8_0 is of GGUF files; use --to gguf, or F32, F16 or BF16")
 
@@ -44,6 +49,9 @@ def export(path: Path, options: ExportOptions) -> Path:
     out = options.out or _beside(path, options.to)
     if out.exists():
         raise UsageError(f"{out} exists; choose another --out, or remove it")
+    if options.to == "checkpoint":
+        copy_whole(resolve_model(path), out)
+        return out
     opened = open_model(path)
     model = opened.model
     parts = (model.config, model.vocab_size, model.state_dict(), opened.tokenizer, opened.chat_template)
@@ -62,7 +70,7 @@ def _beside(path: Path, to: str) -> Path:
     """Where a run keeps its exports; what is no run keeps nothing."""
     if not (path / "recipe.toml").is_file():
         raise UsageError(f"{path} is not a run directory; say with --out where to write")
-    return path / "export" / ("hf" if to == "hf" else "model.gguf")
+    return path / "export" / ("model.gguf" if to == "gguf" else to)
 
 
 def _is_ours(opened: OpenModel) -> bool:

@@ -5,6 +5,7 @@ share. Leaves: what attention adds to the stream. ``plain`` shows the same with 
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,21 @@ class Record:
         """The residual stream [batch, time, width] after the embedding, and after each layer."""
         self.routing: list[Routing] = []
         """Decisions of each layer with experts."""
+        self.uneven: list[Tensor] = []
+        """What :func:`~groundup.model.experts.balance_loss` says of them, where the decisions themselves are not here."""
+
+
+class Others(Protocol):
+    """The rest of the tokens, where a pass is over some of each row's: somebody else computes them at the same time."""
+
+    def whole(self, part: Tensor) -> Tensor:
+        """Of these tokens [batch, heads, time, size] → of all, in their order [batch, heads, length, size]."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Plain causal attention of these tokens to all: arguments and result as those of :func:`attend`."""
+
+    def summed(self, part: Tensor) -> Tensor:
+        """Of numbers about these tokens, the same about all."""
 
 
 @dataclass
@@ -46,16 +62,22 @@ class Pass:
     masks: tuple[Tensor | None, Tensor | None]
     """What may be seen: boolean, or added to the scores, [batch or 1, heads or 1, time, length]; None is causal."""
     segments: Tensor | None = None
-    """Number of the packed sequence of each token [batch, time]."""
+    """Number of the packed sequence of each key [batch, length]."""
     cache: KVCache | None = None
     positions: Tensor | None = None
     """Places in the cache of the new tokens [batch, time]."""
     end: int = 0
     """Places of the cache to look at."""
     record: Record | None = None
+    others: Others | None = None
+    """Where these are some of the tokens of each row."""
 
     def with_cached(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of ``layer``, preceded by those that the cache has; new ones are written to it."""
+        """Keys and values of ``layer``, preceded by those that the cache has; new ones are written to it. Where these
+        are some of the tokens, all of them."""
+        if self.others is not None:
+            whole = self.others.whole(torch.cat((key, value), dim=-1))
+            return whole[..., : key.shape[-1]], whole[..., key.shape[-1] :]
         if self.cache is None or self.positions is None:
             return key, value
         return self.cache.write(layer, key, value, self.positions, self.end)
@@ -179,6 +201,9 @@ class Attention(nn.Module):
         """x [batch, time, width] → [batch, time, width]."""
         config = self.config
         query, key, value = self.heads(x, shared)
+        if shared.others is not None and shared.masks[self.local] is None:
+            mixed = shared.others.attend(query, key, value, config.attention_scale)
+            return self.output(mixed.transpose(1, 2).flatten(2))
         key, value = shared.with_cached(self.layer, key, value)
         if self.smear is not None:
             key = smeared(key, self.smear, shared.segments)

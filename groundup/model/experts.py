@@ -4,6 +4,8 @@ Tokens are sorted by expert, so that each expert's are one matrix product, and n
 Gale et al. 2022). ``plain`` shows the same as a loop.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +34,8 @@ class Experts(nn.Module):
 
     balancing_bias: Tensor | None
     load: Tensor
+    counted: int | None = None
+    """How many tokens of each pass count as load, the first ones; None: all."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -94,22 +98,32 @@ class Experts(nn.Module):
         """The weighted sum of the chosen experts' outputs for x [tokens, width]."""
         active = self.config.active
         order = routing.chosen.flatten().argsort(stable=True)  # the (token, choice) pairs, expert by expert
-        load = torch.zeros(self.config.count, dtype=torch.int32, device=x.device)
-        load = load.scatter_add(
-            0, routing.chosen.flatten(), torch.ones_like(routing.chosen.flatten(), dtype=load.dtype)
-        )
-        if self.training and self.config.bias_rate:
-            self.load += load
-        ends = load.cumsum(0, dtype=torch.int32)
+        load = self._load(routing.chosen)
+        if self.training and self.config.bias_rate and self.counted != 0:
+            self.load += load if self.counted is None else self._load(routing.chosen[: self.counted])
+        outputs = self.computed(x[order // active], load)[order.argsort()].unflatten(0, (-1, active))
+        return (outputs * routing.weights[..., None].to(outputs.dtype)).sum(dim=1)
 
-        rows = x[order // active]
-        inner = grouped_product(rows, self.up, ends)
-        if self.gate is None:
+    def _load(self, chosen: Tensor) -> Tensor:
+        """How many of the tokens with these experts [tokens, active] each expert has: int32 [experts]."""
+        load = torch.zeros(self.config.count, dtype=torch.int32, device=chosen.device)
+        return load.scatter_add(0, chosen.flatten(), torch.ones_like(chosen.flatten(), dtype=load.dtype))
+
+    def computed(self, rows: Tensor, load: Tensor) -> Tensor:
+        """What the experts make of rows [n, width], sorted by expert, of which each has ``load`` [experts].
+
+        Where experts are divided among processes, it is this that is done elsewhere.
+        """
+        return self.products(rows, load.cumsum(0, dtype=torch.int32), self.gate, self.up, self.down)
+
+    def products(self, rows: Tensor, ends: Tensor, gate: Tensor | None, up: Tensor, down: Tensor) -> Tensor:
+        """The feed-forward layers of these stacks [experts, out, in], each of its rows, which end at ``ends``."""
+        inner = grouped_product(rows, up, ends)
+        if gate is None:
             inner = self.activation(inner)
         else:
-            inner = self.activation(grouped_product(rows, self.gate, ends)) * inner
-        outputs = grouped_product(inner, self.down, ends)[order.argsort()].unflatten(0, (-1, active))
-        return (outputs * routing.weights[..., None].to(outputs.dtype)).sum(dim=1)
+            inner = self.activation(grouped_product(rows, gate, ends)) * inner
+        return grouped_product(inner, down, ends)
 
     @torch.no_grad()
     def rebalance(self) -> None:
@@ -117,6 +131,20 @@ class Experts(nn.Module):
         if self.balancing_bias is not None and self.config.bias_rate:
             self.balancing_bias += self.config.bias_rate * (self.load.mean() - self.load).sign()
             self.load.zero_()
+
+
+@contextmanager
+def counting(model: nn.Module, tokens: int | None) -> Iterator[None]:
+    """Within, the first so many tokens of each pass count as what experts have to do; None: all."""
+    layers = [module for module in model.modules() if isinstance(module, Experts)]
+    before = [layer.counted for layer in layers]
+    for layer in layers:
+        layer.counted = tokens
+    try:
+        yield
+    finally:
+        for layer, counted in zip(layers, before, strict=True):
+            layer.counted = counted
 
 
 def balance_loss(routing: Routing) -> Tensor:

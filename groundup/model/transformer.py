@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundup.core.errors import ArtifactError, UsageError
-from groundup.model.attention import Attention, LatentAttention, Pass, Record
+from groundup.model.attention import Attention, LatentAttention, Others, Pass, Record
 from groundup.model.cache import KVCache
 from groundup.model.config import ModelConfig
 from groundup.model.experts import Experts
@@ -63,6 +63,9 @@ class Block(nn.Module):
 
 class Transformer(nn.Module):
     """A decoder-only language model."""
+
+    others: Others | None = None
+    """Who computes the other tokens, in passes over some of each row's."""
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
@@ -161,6 +164,10 @@ class Transformer(nn.Module):
             return (fan_in * wider) ** -0.5
         return float(fan_in**-0.5)
 
+    def empty_cache(self, rows: int, capacity: int) -> KVCache:
+        """For keys and values of ``rows`` sequences of up to ``capacity`` tokens, in the dtype of the weights."""
+        return KVCache.empty(self.config, rows, capacity, self.embedding.weight)
+
     def rebalance(self) -> None:
         """After an optimizer step: routers with a balancing bias move it against their experts' load."""
         for block in self.blocks:
@@ -176,6 +183,7 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         record: Record | None = None,
         head: bool = True,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Logits [batch, time, vocabulary] for the token after each position, in float32.
 
@@ -189,11 +197,13 @@ class Transformer(nn.Module):
             record: what to keep for looking at.
             head: without, what the output head reads is returned instead: the normalised stream
                 [batch, time, width], of which :meth:`project` makes logits.
+            places: of the tokens to compute [batch, fewer], the same in every row; ``others`` compute the rest of them
+                at the same time. The result is of these, all other arguments are of whole rows. None: all.
 
         Raises:
             UsageError: a position lies beyond the model's context.
         """
-        x = self.norm(self._stream(ids, positions, segments, cache, record))
+        x = self.norm(self._stream(ids, positions, segments, cache, record, places))
         return self.project(x) if head else x
 
     def logits(self, residual: Tensor) -> Tensor:
@@ -218,9 +228,10 @@ class Transformer(nn.Module):
         segments: Tensor | None,
         cache: KVCache | None,
         record: Record | None,
+        places: Tensor | None,
     ) -> Tensor:
-        shared, positions = self._shared(ids, positions, segments, cache, record)
-        x = first = self._embedded(ids, positions, segments, cache)
+        shared, positions = self._shared(ids, positions, segments, cache, record, places)
+        x = first = self._embedded(ids, positions, segments, cache, places)
         kept = record.residuals if record is not None and record.wants_residuals else None
         if kept is not None:
             kept.append(x)
@@ -232,12 +243,19 @@ class Transformer(nn.Module):
                 kept.append(x)
         return x
 
-    def _embedded(self, ids: Tensor, positions: Tensor, segments: Tensor | None, cache: KVCache | None) -> Tensor:
-        x = F.embedding(ids, self.embedding.weight)
+    def _embedded(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        cache: KVCache | None,
+        places: Tensor | None,
+    ) -> Tensor:
+        x = self.embedding(_at(places, ids))
         if self.ngram_embedding:
             ngrams = self._ngrams(ids, positions, segments, cache)
             for rows, embedding in zip(ngrams, self.ngram_embedding, strict=True):
-                x = x + embedding(rows)
+                x = x + embedding(_at(places, rows))
         if self.config.embedding_scale != 1.0:
             x = x * self.config.embedding_scale
         if self.position_embedding is not None:
@@ -271,8 +289,9 @@ class Transformer(nn.Module):
         segments: Tensor | None,
         cache: KVCache | None,
         record: Record | None,
+        computed: Tensor | None = None,
     ) -> tuple[Pass, Tensor]:
-        """What all layers need to know, and the tokens' positions [batch or 1, time]."""
+        """What all layers need to know, and the positions [batch or 1, time] of the tokens that are ``computed``."""
         assert cache is None or segments is None, "packed sequences are not cached"
         config, time = self.config, ids.shape[1]
         places = torch.arange(time, device=ids.device)[None]  # of the queries among the keys
@@ -282,9 +301,13 @@ class Transformer(nn.Module):
             places = positions = cache.positions(time)
         if end > config.context:
             raise UsageError(f"{end} tokens exceed the model's context of {config.context}")
+        fresh, others = cache is None or cache.longest == 0, None
+        if computed is not None:
+            assert cache is None and self.others is not None, "nobody computes the other tokens"
+            places, others, fresh = computed[:1], self.others, self._meets_all(record)
+            ids, positions = ids.gather(1, computed), None if positions is None else positions.gather(1, computed)
         if positions is None:
             positions = places
-        fresh = cache is None or cache.longest == 0
         mask = local_mask = self._mask(places, end, segments, 0, fresh)
         if config.attention.window:
             local_mask = self._mask(places, end, segments, config.attention.window, fresh)
@@ -294,8 +317,17 @@ class Transformer(nn.Module):
         local_angles = angles
         if config.positions.local_base:
             local_angles = rotary_angles(positions, config.rotary_size, config.positions, local=True)
-        shared = Pass(ids, (angles, local_angles), (mask, local_mask), segments, cache, places, end, record)
+        shared = Pass(ids, (angles, local_angles), (mask, local_mask), segments, cache, places, end, record, others)
         return shared, positions
+
+    def _meets_all(self, record: Record | None) -> bool:
+        """Whether the queries of some tokens can meet the keys of all without having them, where nothing but order
+        rules: everything else wants all keys at once."""
+        config, attention = self.config, self.config.attention
+        noise = attention.dropout if self.training else 0.0
+        special = attention.softcap or attention.sinks or noise or config.key_smear or config.latent.key_rank
+        looks = record is not None and record.wants_attention
+        return not special and not looks
 
     def _mask(self, places: Tensor, end: int, segments: Tensor | None, window: int, fresh: bool) -> Tensor | None:
         """What the queries at ``places`` [batch or 1, time] may see of ``end`` keys; None is causal."""
@@ -309,8 +341,14 @@ class Transformer(nn.Module):
         if windowed:
             seen = seen & (distance < window)
         if segments is not None:
-            seen = seen & (segments[:, None, :, None] == segments[:, None, None, :])
+            own = segments if places.shape[1] == end else segments[:, places[0]]
+            seen = seen & (own[:, None, :, None] == segments[:, None, None, :])
         if not alibi:
             return seen
         slopes = alibi_slopes(self.config.heads, places.device)[:, None, None]
         return torch.where(seen, -slopes * distance, -torch.inf).to(self.embedding.weight.dtype)
+
+
+def _at(places: Tensor | None, of_rows: Tensor) -> Tensor:
+    """What stands at these places [batch, fewer] of rows [batch, time]; all of it without them."""
+    return of_rows if places is None else of_rows.gather(1, places)

@@ -3,15 +3,25 @@
 Enters: the normalised residual stream [tokens, width], the head's matrix, the targets. Leaves: the summed loss. Logits
 are made for some hundred tokens at a time and turn into their own gradient in place, while they are still in the
 processor's cache (Wijmans et al. 2024, "Cut your losses in large-vocabulary language models").
+
+Where the head's matrix is divided along the vocabulary (a DTensor), each process makes the logits of its words, and
+tells the others two numbers per token: the logarithm of its part of the sum, and the target's logit, if it has that.
+The gradient of ``hidden`` is then this process's part of a sum, which the model adds up.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from groundup.dataloader import IGNORED
+
+if TYPE_CHECKING:  # it takes long to import, and one process needs none of it
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 #: Logits in memory at once …
 LOGITS = 2**21
@@ -31,32 +41,90 @@ def head_cross_entropy(
         scale: factor of the logits.
         softcap: bounds them to softcap · tanh(z / softcap); 0 does not.
     """
-    return _HeadCrossEntropy.apply(hidden, weight, targets, scale, softcap)
+    weight, words = _words(weight)
+    return _HeadCrossEntropy.apply(hidden, weight, targets, scale, softcap, words)
+
+
+def token_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, scale: float = 1.0, softcap: float = 0.0
+) -> Tensor:
+    """The terms of :func:`head_cross_entropy` one by one [tokens], 0 where nothing is learned; holds all its logits."""
+    weight, words = _words(weight)
+    logits = F.linear(hidden, weight).float() * scale
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
+    evidence, chosen = words.sums(logits, *words.own(targets))
+    return (evidence - chosen)[:, 0] * (targets != IGNORED)
+
+
+def is_divided(weight: Tensor) -> "TypeGuard[DTensor]":
+    """Whether a head's matrix is divided along the vocabulary."""
+    return hasattr(weight, "device_mesh")
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The part of the vocabulary that this process has."""
+
+    first: int
+    count: int
+    most: int
+    """The largest count of all processes."""
+    mesh: "DeviceMesh | None" = None
+
+    def own(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The targets' places among these words, and whether they are there, both [tokens, 1]."""
+        places = (targets - self.first)[:, None]
+        return places.clamp(0, self.count - 1), (places >= 0) & (places < self.count)
+
+    def sums(self, logits: Tensor, places: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+        """log Σ exp of all words' logits, and the targets' logits, both [tokens, 1]."""
+        evidence, chosen = logits.logsumexp(dim=-1, keepdim=True), logits.gather(1, places)
+        if self.mesh is None:
+            return evidence, chosen
+        from torch.distributed.tensor import DTensor, Replicate, Shard
+
+        own = torch.stack((evidence, chosen * here))[None]
+        parts = DTensor.from_local(own, self.mesh, (Shard(0),), run_check=False)
+        evidences, chosens = parts.redistribute(placements=(Replicate(),)).to_local().unbind(1)
+        return evidences.logsumexp(dim=0), chosens.sum(dim=0)
+
+
+def _words(weight: Tensor) -> tuple[Tensor, _Words]:
+    """What this process has of a head's matrix, and which words these are."""
+    if not is_divided(weight):
+        return weight, _Words(0, len(weight), len(weight))
+    mesh = weight.device_mesh
+    most = -(-len(weight) // mesh.size())
+    own = weight.to_local()
+    return own, _Words(mesh.get_local_rank() * most, len(own), most, mesh)
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
     """The gradient of a sum is known as soon as the sum is: forward computes both, backward scales."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, softcap: float) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, softcap: float, words: _Words
+    ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         rows, matrix = hidden.to(dtype), weight.to(dtype)
         learns = any(ctx.needs_input_grad)
         hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
         loss = torch.zeros((), device=hidden.device)
-        step = max(LEAST_TOKENS, LOGITS // len(weight))
+        step = max(LEAST_TOKENS, LOGITS // words.most)  # the same in all processes
         for start in range(0, len(targets), step):
             part = slice(start, start + step)
             logits, slope = _logits(rows[part], matrix, scale, softcap)
             counts = targets[part] != IGNORED
-            target = targets[part].clamp(min=0)[:, None]
-            evidence = logits.logsumexp(dim=-1, keepdim=True)
-            loss += ((evidence - logits.gather(1, target))[:, 0] * counts).sum()
+            places, here = words.own(targets[part])
+            evidence, chosen = words.sums(logits, places, here)
+            loss += ((evidence - chosen)[:, 0] * counts).sum()
             if not learns:
                 continue
             gradient = logits.sub_(evidence).exp_()  # softmax(z) - 1 at the target, 0 where nothing is learned
-            gradient.scatter_add_(1, target, gradient.new_full((1, 1), -1.0).expand_as(target))
+            gradient.scatter_add_(1, places, -here.to(gradient.dtype))
             gradient *= counts[:, None]
             if slope is not None:
                 gradient *= slope
@@ -69,9 +137,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        hidden, weight = ctx.saved_tensors
-        return hidden.mul_(above), weight.mul_(above), None, None, None
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        hidden, weight = (tensor.data for tensor in ctx.saved_tensors)  # not counted as changes, for:
+        # a graph that is kept is run again (zero-bubble pipelines do); what was multiplied in place, stays multiplied.
+        before, ctx.above = getattr(ctx, "above", None), above
+        factor = above if before is None else torch.where(above == before, 1.0, above / before)
+        return hidden.mul_(factor), weight.mul_(factor), None, None, None, None
 
 
 def _logits(rows: Tensor, matrix: Tensor, scale: float, softcap: float) -> tuple[Tensor, Tensor | None]:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from groundup.dataloader import IGNORED, Batch
 from groundup.model import Record, Transformer
 from groundup.model.experts import balance_loss
-from groundup.objectives.cross_entropy import head_cross_entropy
+from groundup.objectives.cross_entropy import head_cross_entropy, is_divided, token_cross_entropy
 
 
 def next_token(model: Transformer, batch: Batch) -> Tensor:
@@ -24,6 +24,7 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
         segments=tensors.get("segments"),
         record=record,
         head=False,
+        places=tensors.get("places"),
     )
     targets = tensors["targets"].flatten()
     loss = head_cross_entropy(
@@ -31,15 +32,25 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
     )
     if record is None:
         return loss
-    uneven = torch.stack([balance_loss(routing) for routing in record.routing]).mean()
+    uneven = torch.stack([*record.uneven, *(balance_loss(routing) for routing in record.routing)]).mean()
     batch.metrics["imbalance"] = float(uneven.detach())
     return loss + balance * uneven * batch.weight
 
 
 def token_log_probabilities(model: Transformer, batch: Batch) -> Tensor:
     """log p(target) [rows, time], 0 where the target is ignored."""
-    tensors = batch.tensors
-    logits = model(tensors["inputs"], positions=tensors.get("positions"), segments=tensors.get("segments"))
+    tensors, config = batch.tensors, model.config
+    given = {name: tensors.get(name) for name in ("positions", "segments", "places")}
     targets = tensors["targets"]
+    if is_divided(model.head.weight):
+        hidden = model(tensors["inputs"], **given, head=False).flatten(0, 1)
+        factors = config.logits_scale, config.logits_softcap
+        return -token_cross_entropy(hidden, model.head.weight, targets.flatten(), *factors).view_as(targets)
+    logits = model(tensors["inputs"], **given)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
     return -losses.view_as(targets)
+
+
+def over_rows(model: Transformer, batch: Batch, sums: Tensor) -> Tensor:
+    """Sums over the targets of each row [rows] → over all of the row's, where the batch has only some of them."""
+    return sums if model.others is None or "places" not in batch.tensors else model.others.summed(sums)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from groundup.dataloader import Batch
 from groundup.model import Transformer
-from groundup.objectives.next_token import token_log_probabilities
+from groundup.objectives.next_token import over_rows, token_log_probabilities
 
 
 def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
@@ -39,13 +39,13 @@ class Preference:
 
     def __call__(self, model: Transformer, batch: Batch) -> Tensor:
         """The loss summed over the batch's pairs."""
-        answers = token_log_probabilities(model, batch).sum(dim=1)
+        answers = over_rows(model, batch, token_log_probabilities(model, batch).sum(dim=1))
         chosen, rejected = (answers - batch.tensors["reference"]).chunk(2)
         margins = self.beta * (chosen - rejected).detach()
         batch.metrics["accuracy"] = float((margins > 0).float().mean())
         batch.metrics["margin"] = float(margins.mean())
         loss = dpo_loss(chosen, rejected, self.beta)
         if self.anchor:
-            lengths = (batch.tensors["targets"] >= 0).sum(dim=1).chunk(2)[0].clamp(min=1)
-            loss = loss - self.anchor * (answers.chunk(2)[0] / lengths).sum()
+            lengths = over_rows(model, batch, (batch.tensors["targets"] >= 0).sum(dim=1))
+            loss = loss - self.anchor * (answers / lengths.clamp(min=1)).chunk(2)[0].sum()
         return loss

@@ -5,58 +5,44 @@ stage has, and the shape of what one device computes. The arithmetic of plans (:
 the training itself ask here, so that what is planned is what can run.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
-from typing import Literal
 
 from groundup.core.errors import UsageError
+from groundup.core.world import DIMENSIONS, ParallelConfig
+from groundup.core.world import Schedule as Schedule
 from groundup.model.config import ModelConfig
-
-Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble"]
-
-#: The dimensions, neighbours first: devices of one tensor group are next to each other, stages furthest apart.
-DIMENSIONS = ("tensor", "context", "expert", "shard", "data", "pipeline")
 
 
 @dataclass(frozen=True)
-class Mesh:
-    """The devices as a grid; the product of its dimensions is their number."""
+class Mesh(ParallelConfig):
+    """The devices as a grid, nothing left open; the product of its dimensions is their number.
+
+    The dimensions are those of Rajbhandari et al. 2020 (shard), Shoeybi et al. 2019 (tensor), Korthikanti et al. 2022
+    (sequence), Huang et al. 2019 (pipeline), Liu et al. 2023 (context) and Lepikhin et al. 2021 (expert); the schedules
+    gpipe, 1f1b and interleaved (Narayanan et al. 2021), zero-bubble (ZB-H1, Qi et al. 2023).
+    """
 
     data: int = 1
-    """Replicas of the model, which add up their gradients (DDP)."""
-    shard: int = 1
-    """Devices that share weights, gradients and optimizer state (FSDP, ZeRO: Rajbhandari et al. 2020)."""
-    tensor: int = 1
-    """Devices that share every matrix product (Shoeybi et al. 2019)."""
-    pipeline: int = 1
-    """Devices that share the layers (Huang et al. 2019)."""
-    context: int = 1
-    """Devices that share every sequence (ring attention, Liu et al. 2023); they shard the weights, too."""
-    expert: int = 1
-    """Devices that share the experts (Lepikhin et al. 2021); all else treats them as further data-parallel ones."""
-    sequence: bool = True
-    """Tensor groups also share the norms and the stream between products, and the loss (Korthikanti et al. 2022)."""
-    schedule: Schedule = "1f1b"
-    """Order of the pipeline's work: gpipe, 1f1b and interleaved (Narayanan et al. 2021), zero-bubble (ZB-H1, Qi et al.
-    2023)."""
-    chunks: int = 1
-    """Stages on each pipeline rank; interleaved has two or more."""
+    """Replicas of the model, which add up their gradients."""
     micro_batches: int = 1
     """Parts that each data-parallel rank splits its share of a step's batch into."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.type is int and value < 1:
-                raise UsageError(f"mesh: {item.name.replace('_', '-')} is {value}; it must be at least 1")
-        if self.schedule == "interleaved" and self.chunks < 2:
-            raise UsageError("mesh: the interleaved schedule needs 2 or more chunks; set chunks, or take 1f1b")
-        if self.schedule != "interleaved" and self.chunks > 1:
-            raise UsageError(f"mesh: {self.chunks} chunks are for the interleaved schedule, this is {self.schedule}")
-        if self.schedule == "interleaved" and self.micro_batches % self.pipeline:
-            raise UsageError(
-                f"mesh: the interleaved schedule needs micro-batches in multiples of the {self.pipeline} pipeline "
-                f"stages, not {self.micro_batches}"
-            )
+        super().__post_init__()
+        for name in ("data", "micro_batches"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"parallel.{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
+
+    @classmethod
+    def of(cls, parallel: ParallelConfig, processes: int) -> "Mesh":
+        """What ``parallel`` is for so many processes.
+
+        Raises:
+            UsageError: the sizes do not multiply to it.
+        """
+        whole = parallel.resolved(processes)
+        return cls(**{item.name: getattr(whole, item.name) for item in fields(cls)})
 
     @property
     def devices(self) -> int:
@@ -80,14 +66,11 @@ class Mesh:
 
     def stride(self, dimension: str) -> int:
         """How far apart neighbours along ``dimension`` are, in devices."""
-        stride = 1
-        for name in DIMENSIONS[: DIMENSIONS.index(dimension)]:
-            stride *= getattr(self, name)
-        return stride
+        return math.prod(getattr(self, name) for name in DIMENSIONS[DIMENSIONS.index(dimension) + 1 :])
 
     def __str__(self) -> str:
         """Its dimensions that are more than 1: ``shard 8 × tensor 4``."""
-        sizes = [f"{name} {getattr(self, name)}" for name in reversed(DIMENSIONS) if getattr(self, name) > 1]
+        sizes = [f"{name} {getattr(self, name)}" for name in DIMENSIONS if getattr(self, name) > 1]
         return " × ".join(sizes) or "one device"
 
     def check(self, config: ModelConfig, devices: int | None = None, per_node: int | None = None) -> None:

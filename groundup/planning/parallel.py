@@ -47,9 +47,6 @@ class Plan:
     """Sequences of a micro-batch on each data-parallel rank."""
     recompute: Recompute = "none"
     """`memory.recompute` of the training."""
-    reshard: bool = True
-    """Gather the weights of a layer for the forward and again for the backward pass (ZeRO-3); False: keep them, and
-    the sum of the gradients, in full through the step (ZeRO-2). Without a sharded dimension it says nothing."""
 
     @property
     def batch(self) -> int:
@@ -91,6 +88,10 @@ class Assumptions:
     """How much faster the blocks' products are than the peak says; 2 in float8."""
     selective_repeats: float = 0.0
     """Share of the products that selective recomputation computes again. Here none, in torchtitan every second."""
+    inside_latency: float = 5e-6
+    """Seconds of a message in a node: NVLink or PCIe, the orders of magnitude of NCCL's tuning table."""
+    between_latency: float = 15e-6
+    """The same between nodes."""
     overhead_bytes: float = 3e9
     """Of several devices, on each: the driver's context, the buffers of NCCL, holes of the allocator."""
 
@@ -111,8 +112,11 @@ class Cluster:
     @property
     def network(self) -> Network:
         """Its links as collective operations find them."""
-        share = self.assumptions.link_share
-        return Network(self.per_node, self.inside * share, self.between * share)
+        known = self.assumptions
+        share = known.link_share
+        return Network(
+            self.per_node, self.inside * share, self.between * share, known.inside_latency, known.between_latency
+        )
 
 
 class Numbers(NamedTuple):
@@ -285,46 +289,66 @@ class Simulator:
         return sorted({0, mesh.pipeline - 1, *(1 + inner.index(kind) for kind in set(inner))})
 
     def _memory(self, plan: Plan, rank: int) -> dict[str, int]:
-        mesh, training, element = plan.mesh, self.job.training, self.job.training.element
+        """At the moment when it needs most: at the loss, where nothing has been given back yet, or in the backward
+        pass, where gradients come up as activations go."""
+        mesh, training = plan.mesh, self.job.training
         numbers = self.numbers(mesh, rank)
         inner = mesh.shard * mesh.context
         held = numbers.dense / mesh.sharded + numbers.routed / inner
         hidden = numbers.dense_hidden / mesh.sharded + numbers.routed / inner
-        found = {
+        kept, again = self._activations(plan, rank)
+        several = plan.mesh.micro_batches > 1
+        standing = {
             "weights": FLOAT * held,
-            "gradients": FLOAT * held,
-            "optimizer": FLOAT * (2 * held - training.muon * hidden),
+            "optimizer": FLOAT * (2 * held - training.muon * hidden) / (mesh.data if mesh.zero else 1),
             "mean_of_weights": FLOAT * held * training.averaged,
-            "activations": self._activations(plan, rank),
         }
-        if mesh.sharded > 1:
-            found |= self._gathered(plan, rank)
-        elif element < FLOAT and self.job.fused:
-            found["weights_in_bfloat16"] = element * numbers.total
         if mesh.devices > 1:
-            if rank == mesh.pipeline - 1:
-                tokens = max(LEAST_TOKENS, LOGITS // self.job.vocab_size)
-                found["logits"] = (FLOAT + element) * tokens * self.job.vocab_size / mesh.tensor
-            found["overhead"] = self.cluster.assumptions.overhead_bytes
+            standing["overhead"] = self.cluster.assumptions.overhead_bytes
+        elif training.element < FLOAT and self.job.fused:
+            standing["weights_in_bfloat16"] = training.element * numbers.total
+        weights, at_loss, gradients = self._gathered(plan, rank) if mesh.devices > 1 else (0.0, 0.0, 0.0)
+        backward = {
+            "gradients": FLOAT * held,
+            "activations": kept + again,
+            "gathered_weights": weights,
+            "gathered_gradients": gradients,
+        }
+        loss = {
+            "gradients": FLOAT * held * several,
+            "activations": kept,
+            "gathered_weights": at_loss,
+            "gathered_gradients": gradients * (several and mesh.pipeline > 1),
+            "logits": self._logits(plan) * (rank == mesh.pipeline - 1),
+        }
+        found = standing | max(backward, loss, key=lambda each: sum(each.values()))
         return {part: math.ceil(size) for part, size in found.items() if size}
 
-    def _gathered(self, plan: Plan, rank: int) -> dict[str, float]:
-        """What FSDP brings together: weights in the dtype of products, gradients in float32 before they are scattered.
+    def _logits(self, plan: Plan) -> float:
+        """Those that the loss makes at once, and what it makes of them."""
+        tokens = min(self.micro_batch(plan).tokens, max(LEAST_TOKENS, LOGITS // self.job.vocab_size))
+        return 2 * FLOAT * tokens * self.job.vocab_size / plan.mesh.tensor
 
-        ZeRO-3 has two units at once, ZeRO-2 all; and all gradients where several micro-batches add to them.
+    def _gathered(self, plan: Plan, rank: int) -> tuple[float, float, float]:
+        """What FSDP brings together: weights at most, weights at the loss, and gradients in float32 before they are
+        scattered.
+
+        Embedding and head stay from the forward to the backward pass; of blocks, with ZeRO-3, the one at work does and
+        in the backward pass the next. A pipeline keeps the sum of the gradients whole until its last micro-batch.
         """
-        units = [self.block_numbers(plan.mesh, layer).total for layer in self.ranks(plan.mesh)[rank]]
-        units += self.tables(plan.mesh, rank)
-        everything, largest = self.numbers(plan.mesh, rank).total, max(units)
-        element, several = self.job.training.element, plan.mesh.micro_batches > 1
-        weights = min(everything, GATHERED * largest) if plan.reshard else everything
-        gradients = everything if several and not plan.reshard else largest
-        return {"gathered_weights": element * weights, "gathered_gradients": FLOAT * gradients}
+        blocks = [self.block_numbers(plan.mesh, layer).total for layer in self.ranks(plan.mesh)[rank].elements()]
+        ends, everything = sum(self.tables(plan.mesh, rank)), self.numbers(plan.mesh, rank).total
+        element = self.job.training.read
+        kept_whole = plan.mesh.pipeline > 1 and plan.mesh.micro_batches > 1
+        weights = min(everything, ends + GATHERED * max(blocks)) if plan.mesh.reshard else everything
+        gradients = FLOAT * (everything if kept_whole else max(ends, *blocks))
+        return element * weights, element * (ends if plan.mesh.reshard else everything), gradients
 
     def micro_batch(self, plan: Plan) -> MicroBatch:
         """What one device of a context group works on."""
-        copied = plan.mesh.sharded == 1 and not self.job.fused
-        time, element = self.model.context // plan.mesh.context, self.job.training.element
+        training = self.job.training
+        time, element = self.model.context // plan.mesh.context, training.element
+        copied = not self.job.fused and (plan.mesh.sharded == 1 or training.read > element)
         return MicroBatch(plan.rows, time, element, copied, self.job.fused, self.model.context)
 
     def _stream(self, plan: Plan) -> MicroBatch:
@@ -350,8 +374,8 @@ class Simulator:
         assert isinstance(found, tuple)
         return found
 
-    def _activations(self, plan: Plan, rank: int) -> float:
-        """Those of all micro-batches in flight (:meth:`Mesh.in_flight`); and the block that is computed again."""
+    def _activations(self, plan: Plan, rank: int) -> tuple[float, float]:
+        """Those of all micro-batches in flight (:meth:`Mesh.in_flight`); and of the block that is computed again."""
         mesh, local, batch = plan.mesh, self.local(plan.mesh), self.micro_batch(plan)
         kept = again = 0.0
         for layer, count in self.ranks(mesh)[rank].items():
@@ -369,7 +393,7 @@ class Simulator:
             self._found[key] = positions(local, batch)
         shared = self._found[key]
         assert isinstance(shared, int)
-        return flights * kept + again + max(1.0, flights) * ends + shared
+        return flights * kept + max(1.0, flights) * ends + shared, again
 
     # Time
 
@@ -386,7 +410,7 @@ class Simulator:
         """Seconds of one block and one micro-batch."""
         mesh = plan.mesh
         key = ("time", mesh.tensor, mesh.context, mesh.expert, mesh.shard, mesh.sequence, plan.rows, plan.recompute,
-               plan.reshard, layer)  # fmt: skip
+               plan.mesh.reshard, layer)  # fmt: skip
         if key not in self._found:
             self._found[key] = self._block_time(plan, layer)
         found = self._found[key]
@@ -419,7 +443,7 @@ class Simulator:
             tensor * (3 if repeats else 2),
             experts * (3 if repeats else 2),
             ring + (self._ring_time(plan, scores, 0.0, backward=False) if repeats else 0.0),
-            self._sharding_time(plan, layer, forward + tensor, compute - forward + tensor) if plan.reshard else 0.0,
+            self._sharding_time(plan, layer, forward + tensor, compute - forward + tensor) if mesh.reshard else 0.0,
         )
 
     def _product(self, tokens: float, inputs: int, outputs: int, copies: float = 1.0, faster: float = 1.0) -> float:
@@ -487,7 +511,7 @@ class Simulator:
 
     def _fsdp(self, mesh: Mesh, numbers: Numbers) -> tuple[float, float]:
         """Seconds of gathering weights and of scattering their gradients."""
-        network, element = self.cluster.network, self.job.training.element
+        network, element = self.cluster.network, self.job.training.read
         whole = network.group(mesh, "context", "expert", "shard")
         # Experts are shared by the devices of the group that have the same ones.
         part = network.group(mesh, "context", "shard") if mesh.expert > 1 else whole
@@ -515,20 +539,23 @@ class Simulator:
         numbers = self.numbers(mesh, rank)
         micro = mesh.micro_batches
         sharding = micro * one.sharded
-        if mesh.sharded > 1 and not plan.reshard:  # once in a step, behind the first forward and the last backward pass
+        if mesh.sharded > 1 and not mesh.reshard:  # behind the first forward and the last backward pass
             gather, scatter = self._fsdp(mesh, numbers)
-            sharding += max(0.0, gather - known.overlap * one.forward)
-            sharding += max(0.0, scatter - known.overlap * (one.inputs + one.weights))
+            times = 1 if mesh.pipeline > 1 else micro
+            sharding += times * max(0.0, gather - known.overlap * one.forward)
+            sharding += times * max(0.0, scatter - known.overlap * (one.inputs + one.weights))
         inner = mesh.shard * mesh.context
         held = numbers.dense / mesh.sharded + numbers.routed / inner
-        summed = network.reduce(FLOAT * held, network.group(mesh, "data"))
+        copies = network.group(mesh, "data")
+        summed = network.reduce(FLOAT * held, copies)
+        spread = network.gather(FLOAT * held, copies) if mesh.zero else 0.0
         return StepTime(
             compute=micro * (one.forward + one.inputs + one.weights),
             tensor=micro * one.tensor,
             experts=micro * one.experts,
             context=micro * one.ring,
             sharding=sharding,
-            replicas=max(0.0, summed - known.overlap * (one.inputs + one.weights)),
+            replicas=max(0.0, summed - known.overlap * (one.inputs + one.weights)) + spread,
             pipeline=micro * sending,
             bubble=mesh.bubble(forward, inputs, one.weights),
             optimizer=self._optimizer(mesh, numbers, held),
@@ -552,7 +579,7 @@ class Simulator:
             forward, inputs, weights = forward + product + logits, inputs + product + logits, product
             tensor += 2 * network.gather(stream, group)
         sharded = 0.0
-        if plan.reshard and mesh.sharded > 1:
+        if mesh.reshard and mesh.sharded > 1:
             if before:  # nothing to hide behind: its weights are the first, its gradients the last to go
                 sharded += sum(self._fsdp(mesh, Numbers(before, 0.0, 0.0)))
             if after:
@@ -594,7 +621,8 @@ def communicated(simulator: Simulator, plan: Plan) -> Mapping[str, float]:
         return size * (members - 1) / members
 
     weights = part(numbers.dense, mesh.sharded) + part(numbers.routed, inner)
-    gathers, scatters = (2 * micro, micro) if plan.reshard else (1, 1)
+    once = 1 if mesh.pipeline > 1 else micro
+    gathers, scatters = (2 * micro, micro) if mesh.reshard else (once, once)
     local = simulator.local(mesh)
     keys = 2 * local.kv_heads * local.head_size
     if model.latent.key_rank:
@@ -606,8 +634,8 @@ def communicated(simulator: Simulator, plan: Plan) -> Mapping[str, float]:
         "tensor": micro * part(stream, mesh.tensor) * (4 * passes * layers + ends),
         "context": micro * layers * (mesh.context - 1) * batch.kept(keys) * (passes + 1),
         "expert": micro * routed * passes * 2 * part(stream * model.experts.active, mesh.expert),
-        "shard": weights * (gathers * batch.element + scatters * FLOAT),
-        "data": 2 * part(FLOAT * held, mesh.data),
+        "shard": weights * (gathers * simulator.job.training.read + scatters * FLOAT),
+        "data": (3 if mesh.zero else 2) * part(FLOAT * held, mesh.data),
         # One direction only: the first rank sends activations and receives their gradients.
         "pipeline": (mesh.pipeline > 1) * micro * (2 * mesh.chunks - 1) * stream / mesh.tensor,
     }

@@ -34,10 +34,17 @@ class Training:
     """Bytes of a number in matrix products: 4 in float32, 2 in bfloat16. Weights stay float32."""
     averaged: bool = False
     """A running mean of the weights is kept beside them."""
+    weights: int = 0
+    """Bytes of a number of the weights that products read; 0: ``element``. Autocast reads float32 and makes copies."""
 
     def __post_init__(self) -> None:
         if self.tokens < 0:
             raise UsageError(f"tokens is {self.tokens}; it cannot be negative")
+
+    @property
+    def read(self) -> int:
+        """Bytes of a number of the weights that products read."""
+        return self.weights or self.element
 
 
 def figures(config: ModelConfig, vocab_size: int, training: Training) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,14 @@ Enters: a :class:`Simulator` and the sequences of a step. Leaves: a :class:`Rank
 that fits the memory; and why the first is the first, in words.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from groundup.core.errors import UsageError
 from groundup.core.progress import duration
-from groundup.planning.mesh import DIMENSIONS, Mesh, Schedule
+from groundup.core.world import Schedule
+from groundup.planning.mesh import Mesh
 from groundup.planning.parallel import Plan, Recompute, Simulator, StepTime, communicated
 from groundup.planning.plan import scaled
 
@@ -76,7 +77,14 @@ def meshes(simulator: Simulator, batch: int) -> Iterator[Mesh]:
                     for shard in sorted(
                         {1, ranks} | ({inside} if 1 < inside < ranks and not ranks % inside else set())
                     ):
-                        mesh = Mesh(ranks // shard, shard, tensor, pipeline, context, expert)
+                        mesh = Mesh(
+                            data=ranks // shard,
+                            shard=shard,
+                            tensor=tensor,
+                            pipeline=pipeline,
+                            context=context,
+                            expert=expert,
+                        )
                         if batch % mesh.batch_ranks == 0 and _possible(mesh, simulator):
                             yield mesh
 
@@ -85,15 +93,9 @@ def variants(mesh: Mesh, layers: int, batch: int) -> Iterator[Plan]:
     """A mesh with every schedule, size of micro-batch and way of sharding that goes with it; without recomputation."""
     share = batch // mesh.batch_ranks
     for rows in (rows for rows in ROWS if share % rows == 0):
-        micro = share // rows
-        if micro < mesh.pipeline:
-            continue
-        for schedule, chunks in SCHEDULES if mesh.pipeline > 1 else SCHEDULES[:1]:
-            if mesh.pipeline * chunks > layers or (chunks > 1 and micro % mesh.pipeline):
-                continue
-            whole = replace(mesh, schedule=schedule, chunks=chunks, micro_batches=micro)
-            for reshard in (True, False) if mesh.sharded > 1 else (True,):
-                yield Plan(whole, rows, "none", reshard)
+        if share // rows >= mesh.pipeline:
+            for whole in _scheduled(mesh, layers, share // rows):
+                yield Plan(whole, rows)
 
 
 def rank(simulator: Simulator, batch: int) -> Ranking:
@@ -103,19 +105,76 @@ def rank(simulator: Simulator, batch: int) -> Ranking:
         UsageError: no mesh of these devices can train this model with such steps.
     """
     most = USABLE * simulator.cluster.machine.memory
-    fitting, too_large = [], []
-    for mesh in meshes(simulator, batch):
-        sized = [_within(simulator, plan, most) for plan in variants(mesh, simulator.model.layers, batch)]
-        if timed := [(simulator.step(plan).total, size, plan) for size, plan in sized if size <= most]:
-            fitting.append(predict(simulator, min(timed, key=lambda each: each[:2])[2]))
-        elif sized:
-            too_large.append(predict(simulator, min(sized, key=lambda each: each[0])[1]))
-    if not fitting and not too_large:
+    layers = simulator.model.layers
+    found = _ranked(
+        simulator,
+        [
+            [_within(simulator, plan, most) for plan in variants(mesh, layers, batch)]
+            for mesh in meshes(simulator, batch)
+        ],
+    )
+    if not found.fitting and not found.too_large:
         devices = simulator.cluster.devices
         raise UsageError(
             f"steps of {batch:,} sequences cannot be divided over {devices:,} devices in any way; "
             f"give --batch a multiple of {devices:,}, or fewer devices"
         )
+    return found
+
+
+def rank_of_batch(simulator: Simulator, rows: int, accumulation: int, recompute: Recompute) -> Ranking:
+    """The same for a training whose micro-batches and recomputation are as they are: ``rows`` sequences over all
+    devices, ``accumulation`` times in a step.
+
+    Raises:
+        UsageError: no mesh of these devices can train this model with such micro-batches.
+    """
+    found = _ranked(
+        simulator,
+        [
+            [
+                (sum(simulator.memory(plan).values()), plan)
+                for plan in _kept(simulator, mesh, rows, accumulation, recompute)
+            ]
+            for mesh in meshes(simulator, rows)
+        ],
+    )
+    if not found.fitting and not found.too_large:
+        raise UsageError(
+            f"micro-batches of {rows:,} rows cannot be divided over {simulator.cluster.devices:,} devices in any way; "
+            "give rows a multiple of that, or start fewer processes"
+        )
+    return found
+
+
+def _kept(simulator: Simulator, mesh: Mesh, rows: int, accumulation: int, recompute: Recompute) -> Iterator[Plan]:
+    """Every schedule, number of parts and way of sharding of micro-batches that are what they are."""
+    share = rows // mesh.batch_ranks
+    for parts in _divisors(share, share) if mesh.pipeline > 1 else [1]:
+        for whole in _scheduled(mesh, simulator.model.layers, parts) if parts >= mesh.pipeline else ():
+            yield Plan(replace(whole, micro_batches=parts * accumulation), share // parts, recompute)
+
+
+def _scheduled(mesh: Mesh, layers: int, micro: int) -> Iterator[Mesh]:
+    """A mesh with every schedule that can be of so many micro-batches, and every way of sharding."""
+    for schedule, chunks in SCHEDULES if mesh.pipeline > 1 else SCHEDULES[:1]:
+        if mesh.pipeline * chunks > layers or (schedule != "1f1b" and micro % mesh.pipeline):
+            continue
+        whole = replace(mesh, schedule=schedule, chunks=chunks, micro_batches=micro)
+        for reshard in (True, False) if mesh.sharded > 1 and schedule != "zero-bubble" else (mesh.sharded == 1,):
+            for zero in (False, True) if mesh.data > 1 else (False,):
+                yield replace(whole, reshard=reshard, zero=zero)
+
+
+def _ranked(simulator: Simulator, tried: Iterable[Sequence[tuple[int, Plan]]]) -> Ranking:
+    """Of each mesh, whose plans come with their bytes, the fastest that fits, or the one that needs least."""
+    most = USABLE * simulator.cluster.machine.memory
+    fitting, too_large = [], []
+    for sized in tried:
+        if timed := [(simulator.step(plan).total, size, plan) for size, plan in sized if size <= most]:
+            fitting.append(predict(simulator, min(timed, key=lambda each: each[:2])[2]))
+        elif sized:
+            too_large.append(predict(simulator, min(sized, key=lambda each: each[0])[1]))
     fitting.sort(key=lambda each: (each.step.total, len(str(each.plan.mesh)), each.bytes))
     too_large.sort(key=lambda each: each.bytes)
     return Ranking(fitting, too_large)
@@ -160,7 +219,9 @@ def described(plan: Plan) -> str:
     words.append(_counted(mesh.micro_batches, "micro-batch", "micro-batches") + f" of {_counted(plan.rows, 'row')}")
     words.append({"none": "no recomputation"}.get(plan.recompute, f"recompute {plan.recompute}"))
     if mesh.sharded > 1:
-        words.append("ZeRO-3" if plan.reshard else "ZeRO-2")
+        words.append("ZeRO-3" if mesh.reshard else "ZeRO-2")
+    if mesh.zero:
+        words.append("ZeRO-1 over the copies")
     return ", ".join(words)
 
 
@@ -179,12 +240,12 @@ def explained(ranking: Ranking, simulator: Simulator) -> str:
             "or ones with more memory."
         )
     first = ranking.fitting[0]
-    step, states = first.step, ("weights", "gradients", "optimizer", "mean_of_weights")
+    step, states = first.step, ("weights", "optimizer", "mean_of_weights")
     whole = replace(first.plan, mesh=Mesh())
     alone = sum(simulator.memory(whole).get(part, 0) for part in states)
     held = sum(first.memory.get(part, 0) for part in states)
     sentences = [
-        f"{str(first.plan.mesh).capitalize()} is the fastest: weights, gradients and optimizer state are "
+        f"{str(first.plan.mesh).capitalize()} is the fastest: weights and optimizer state are "
         f"{scaled(alone, 'B')} in all and {scaled(held, 'B')} on a device, which with activations and the rest needs "
         f"{scaled(first.bytes, 'B')} of {scaled(memory, 'B')}.",
         f"Of a step of {_seconds(step.total)} it computes {_percent(step.compute / step.total)}"
@@ -264,14 +325,15 @@ def as_json(each: Prediction, simulator: Simulator) -> dict[str, Any]:
     """Every figure of a prediction: bytes, seconds, shares."""
     plan, mesh, step = each.plan, each.plan.mesh, each.step
     return {
-        "mesh": {name: getattr(mesh, name) for name in DIMENSIONS},
+        "mesh": mesh.sizes,
         "sequence_parallel": mesh.sequence,
         "schedule": mesh.schedule if mesh.pipeline > 1 else None,
         "chunks": mesh.chunks,
         "micro_batches": mesh.micro_batches,
         "rows": plan.rows,
         "recompute": plan.recompute,
-        "reshard": plan.reshard,
+        "reshard": mesh.reshard,
+        "zero": mesh.zero,
         "device_bytes": {**each.memory, "total": each.bytes},
         "step_seconds": {**step.parts(), "total": step.total},
         "received_bytes": {name: round(size) for name, size in communicated(simulator, plan).items()},

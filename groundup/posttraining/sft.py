@@ -15,6 +15,7 @@ from groundup.core.device import autocast, choose_dtype
 from groundup.core.errors import DataError, UsageError
 from groundup.dataloader import IGNORED, Batch, pack
 from groundup.dataloader.packing import Masked
+from groundup.distributed.pipeline import loss_of
 from groundup.inference import Engine, Sampling
 from groundup.model import Transformer
 from groundup.objectives import next_token
@@ -109,7 +110,7 @@ def build(config: SFTConfig, run: Path, seed: int) -> dict[str, float]:
         device = model.embedding.weight.device
         tensors: dict[str, Tensor] = {name: tensor.to(device) for name, tensor in measured.tensors.items()}
         with autocast(device, choose_dtype(config.precision, device)):
-            loss = float(next_token(model, Batch(tensors, measured.weight))) / measured.weight
+            loss = float(loss_of(model, next_token, Batch(tensors, measured.weight))) / measured.weight
         engine = Engine(model, template.stop_ids, max_rows=128)
         answers = answer(engine, tokenizer, problems, Sampling(temperature=0, max_tokens=64))
         exact = sum(given.reward for given in answers) / len(answers)

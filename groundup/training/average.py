@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from groundup.distributed.sharding import part_of
+from groundup.distributed.shards import Stored
 from groundup.model import Transformer
 
 
@@ -50,8 +50,8 @@ class Average:
         """The mean by parameter name."""
         return dict(zip(self.names, self.mean, strict=True))
 
-    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
+    def restore(self, stored: Stored, updates: int) -> None:
         """Go on from what :meth:`tensors` gave."""
         for name, mean in self.tensors().items():
-            mean.copy_(part_of(tensors[name], mean))
+            stored.fill(name, mean)
         self.updates = updates

@@ -4,35 +4,47 @@
       model.safetensors        weights
       average.safetensors      their running mean, where the recipe asks for one
       model.json               the model's configuration and vocabulary size
-      optimizer.safetensors    the optimizers' tensors, named optimizer.parameter.key
+      optimizer.safetensors    the optimizers' tensors, named parameter.key
       tokenizer.json           the tokenizer that the weights were trained with
       state.json               step, source position, the tokenizer's fingerprint, the hash of each file
+
+Where many processes share the weights, each writes what it has, and instead of the .safetensors above there are
+
+      shard-00000.safetensors  pieces of all these tensors, of the first process …
+      shards.json              of each tensor the dtype, the shape, and which piece is in which file
+
+Either is read by any number of processes, however they share the weights.
 
 Written to a temporary name and renamed: a checkpoint is whole or absent. One that the disk damaged later is set aside
 for the one before it. Nothing is ever unpickled.
 """
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from groundup.core.errors import ArtifactError
-from groundup.core.files import atomic_folder, read_json, sha256_of, storage_errors, write_json
+from groundup.core.errors import ArtifactError, StorageError
+from groundup.core.files import atomic_file, atomic_folder, read_json, sha256_of, storage_errors, write_json
 from groundup.core.progress import say
-from groundup.distributed.sharding import Sharding, part_of, parts_of
+from groundup.core.world import ALONE, World, world
+from groundup.distributed.sharding import Sharding
+from groundup.distributed.shards import Entry, Stored, write_file
 from groundup.model import ModelConfig, Transformer
 from groundup.tokenizer import BytePairTokenizer
 from groundup.tokenizer import load as load_tokenizer
 
 PREFIX = "step-"
 STATE = "state.json"
+#: What lies in which file of a checkpoint of many processes.
+INDEX = "shards.json"
+#: Of the tensors.
+GROUPS = ("model", "optimizer", "average")
 #: The stages of a run that leave a model, in order.
 TRAINED_STAGES = ("pretrain", "sft", "dpo", "grpo")
 
@@ -49,12 +61,44 @@ class Checkpoint:
         """Steps done when it was written."""
         return int(self.state["step"])
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of ``name`` (a .safetensors file of the folder)."""
-        try:
-            return load_file(self.folder / name)
-        except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{self.folder / name} is damaged ({error}); delete {self.folder}") from error
+    @property
+    def sharded(self) -> bool:
+        """Whether it lies there as many processes wrote it."""
+        return INDEX in self.state.get("files", ())
+
+    def stored(self, group: str) -> Stored:
+        """The tensors of a group: model, optimizer, average; none, if it has no such group.
+
+        Raises:
+            ArtifactError: a file is damaged.
+        """
+        if self.sharded:
+            return Stored.in_pieces(self.folder / INDEX, group)
+        path = self.folder / file_of(group)
+        return Stored.in_file(path) if group == "model" or path.is_file() else Stored({}, {}, {})
+
+    def write_whole(self, folder: Path) -> dict[str, str]:
+        """Write its tensors to ``folder`` as one process would have; the hashes of the files, by name.
+
+        Of all tensors, one is in memory at a time.
+        """
+        hashes = {}
+        for group in GROUPS:
+            stored = self.stored(group)
+            if stored.shapes or group != "average":
+                with atomic_file(folder / file_of(group)) as temporary:
+                    hashes[file_of(group)] = write_file(temporary, _entries(stored))
+        return hashes
+
+
+def file_of(group: str) -> str:
+    """Where the whole tensors of a group are."""
+    return f"{group}.safetensors"
+
+
+def _entries(stored: Stored) -> Iterator[Entry]:
+    for name, shape in stored.shapes.items():
+        yield Entry(name, stored.dtypes[name], shape, partial(stored.read, name))
 
 
 @dataclass(frozen=True)
@@ -82,7 +126,7 @@ class Snapshot:
         average: dict[str, Tensor] | None = None,
     ) -> "Snapshot":
         """The present state; its tensors are those of the model and the optimizers, not copies."""
-        tensors = {"model": _weights(model), "optimizer": _optimizer_tensors(optimizers)}
+        tensors = {"model": _weights(model), "optimizer": _optimizer_tensors(model, optimizers)}
         if average is not None:
             tensors["average"] = average
         shape = {"config": asdict(model.config), "vocab_size": model.vocab_size}
@@ -108,14 +152,21 @@ class Snapshot:
         if target.exists():
             return target
         with atomic_folder(target) as folder:
-            for name, tensors in self.tensors.items():
-                save_file(tensors, folder / f"{name}.safetensors")
-            write_json(folder / "model.json", self.shape)
-            self.tokenizer.save(folder)
-            files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-            state = {"step": self.step, "tokenizer": self.tokenizer.fingerprint, **self.state, "files": files}
-            write_json(folder / STATE, state)
+            files = {}
+            for group, tensors in self.tensors.items():
+                entries = (Entry.of(name, tensor) for name, tensor in tensors.items())
+                files[file_of(group)] = write_file(folder / file_of(group), entries)
+            self.describe(folder, files)
         return target
+
+    def describe(self, folder: Path, files: Mapping[str, str]) -> None:
+        """Write what is no tensor, and the state, which has the hash of each file; those of ``files`` are known."""
+        write_json(folder / "model.json", self.shape)
+        self.tokenizer.save(folder)
+        others = {path.name for path in folder.iterdir()} - files.keys()
+        hashes = {**files, **{name: sha256_of(folder / name) for name in others}}
+        state = {"step": self.step, "tokenizer": self.tokenizer.fingerprint, **self.state}
+        write_json(folder / STATE, {**state, "files": dict(sorted(hashes.items()))})
 
 
 def save_checkpoint(
@@ -156,51 +207,115 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix(PREFIX))
 
 
-def find_checkpoint(parent: Path) -> Checkpoint | None:
+def find_checkpoint(parent: Path, here: World = ALONE) -> Checkpoint | None:
     """The newest whole checkpoint below ``parent``; None if there is no checkpoint.
 
-    Newer ones that are damaged are set aside, if an older one is whole.
+    Newer ones that are damaged are set aside, if an older one is whole. Several processes find it together.
 
     Raises:
         ArtifactError: all are damaged; the message names what is wrong with the newest.
     """
-    damaged: dict[Path, ArtifactError] = {}
-    for folder in reversed(checkpoints_in(parent)):
+    damaged: list[tuple[str, ArtifactError]] = []
+    for name in here.first(lambda: [folder.name for folder in reversed(checkpoints_in(parent))]):
         try:
-            checkpoint = open_checkpoint(folder)
+            checkpoint = open_checkpoint(parent / name, here)
         except ArtifactError as error:
-            damaged[folder] = error
+            damaged.append((name, error))
             continue
-        for path, reason in damaged.items():
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            say(f"warning: {reason}; going on from {folder.name}, the damaged one is kept as {aside.name}")
+        if here.leads:
+            for name_, reason in damaged:
+                aside = parent / f"damaged-{name_}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (parent / name_).rename(aside)
+                say(f"warning: {reason}; going on from {name}, the damaged one is kept as {aside.name}")
         return checkpoint
     if damaged:
-        raise next(iter(damaged.values()))
+        raise damaged[0][1]
     return None
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open a checkpoint folder and verify every file against its recorded hash.
+def open_checkpoint(folder: Path, here: World = ALONE) -> Checkpoint:
+    """Open a checkpoint folder and verify every file against its recorded hash; several processes share the files.
 
     Raises:
         ArtifactError: a file is missing, truncated or foreign; the message names it.
     """
-    state = read_json(folder / STATE)
-    if not isinstance(state, dict) or not {"step", "tokenizer", "files"} <= state.keys():
-        raise ArtifactError(f"{folder / STATE} is not that of a checkpoint; restore it, or delete {folder}")
-    for name, expected in state["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise ArtifactError(f"{path} is missing; restore it, or delete {folder} to train again")
-        if sha256_of(path) != expected:
-            raise ArtifactError(
-                f"{path} is truncated or was changed (its hash is not the recorded one); "
-                f"restore it, or delete {folder} to train again"
-            )
+    state, wrong = here.first(lambda: _state_of(folder))
+    if not wrong:
+        mine = list(state["files"].items())[here.rank :: here.size]
+        found = next((told for name, expected in mine if (told := _wrong_with(folder / name, expected))), "")
+        wrong = next(filter(None, here.gathered(found, patiently=True)), "")
+    if wrong:
+        raise ArtifactError(wrong)
     return Checkpoint(folder, state)
+
+
+def _state_of(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the folder says of itself, and what is wrong with that."""
+    try:
+        state = read_json(folder / STATE)
+    except ArtifactError as error:
+        return {}, str(error)
+    if not isinstance(state, dict) or not {"step", "tokenizer", "files"} <= state.keys():
+        return {}, f"{folder / STATE} is not that of a checkpoint; restore it, or delete {folder}"
+    return state, ""
+
+
+def _wrong_with(path: Path, expected: str) -> str:
+    """What is wrong with a file of a checkpoint; nothing, if it has the hash that it had."""
+    if not path.is_file():
+        return f"{path} is missing; restore it, or delete {path.parent} to train again"
+    if sha256_of(path) != expected:
+        return (
+            f"{path} is truncated or was changed (its hash is not the recorded one); "
+            f"restore it, or delete {path.parent} to train again"
+        )
+    return ""
+
+
+def make_whole(checkpoint: Checkpoint) -> None:
+    """Turn a checkpoint that many processes wrote into one as of one process, in its place.
+
+    Killed at any instant it is the one or the other: it is what its ``state.json`` says, which is replaced in one step.
+
+    Raises:
+        ArtifactError: a file of it is damaged.
+        StorageError: the disk has no room for both at once; then it stays as it was.
+    """
+    folder = checkpoint.folder
+    if checkpoint.sharded:
+        try:
+            files = checkpoint.write_whole(folder)
+            files |= {name: told for name, told in checkpoint.state["files"].items() if not _is_shard(name)}
+            write_json(folder / STATE, {**checkpoint.state, "files": dict(sorted(files.items()))})
+        except StorageError:
+            for group in GROUPS:
+                (folder / file_of(group)).unlink(missing_ok=True)
+            raise
+    for path in folder.iterdir():
+        if _is_shard(path.name):
+            path.unlink()
+
+
+def copy_whole(folder: Path, target: Path) -> None:
+    """Write a checkpoint to the folder ``target`` as of one process, whoever wrote it.
+
+    Raises:
+        ArtifactError: the folder is no whole checkpoint.
+        StorageError: the target cannot be written.
+    """
+    checkpoint = open_checkpoint(folder)
+    with atomic_folder(target) as temporary:
+        files = checkpoint.write_whole(temporary)
+        for name, told in checkpoint.state["files"].items():
+            if not _is_shard(name) and name not in files:
+                shutil.copyfile(folder / name, temporary / name)
+                files[name] = told
+        write_json(temporary / STATE, {**checkpoint.state, "files": dict(sorted(files.items()))})
+
+
+def _is_shard(name: str) -> bool:
+    return name == INDEX or (name.startswith("shard-") and name.endswith(".safetensors"))
 
 
 def load_model(folder: Path, mapped: bool = False) -> tuple[Transformer, BytePairTokenizer]:
@@ -215,10 +330,10 @@ def load_model(folder: Path, mapped: bool = False) -> tuple[Transformer, BytePai
     tokenizer = load_tokenizer(folder)
     check_tokenizer(checkpoint, tokenizer)
     shape = read_json(folder / "model.json")
-    averaged = (folder / "average.safetensors").is_file()
-    weights = checkpoint.tensors("model.safetensors")
-    if averaged:  # buffers, such as the biases of routers, have no mean
-        weights |= checkpoint.tensors("average.safetensors")
+    weights: dict[str, Tensor] = {}
+    for group in ("model", "average"):  # buffers, such as the biases of routers, have no mean
+        stored = checkpoint.stored(group)
+        weights |= {name: stored.read(name) for name in stored.shapes}
     if not mapped:
         weights = {name: tensor.clone() for name, tensor in weights.items()}
     return Transformer.from_weights(ModelConfig.from_dict(shape["config"]), shape["vocab_size"], weights), tokenizer
@@ -251,43 +366,66 @@ def check_tokenizer(checkpoint: Checkpoint, tokenizer: BytePairTokenizer) -> Non
 
 
 def restore_weights(model: Transformer, checkpoint: Checkpoint) -> None:
-    """Load the checkpoint's weights into ``model``."""
-    weights = checkpoint.tensors("model.safetensors")
-    if model.config.tied:
-        weights["head.weight"] = weights["embedding.weight"]
-    try:
-        model.load_state_dict(parts_of(weights, model.state_dict()))
-    except RuntimeError as error:
+    """Load the checkpoint's weights into ``model``; of one that is divided, each process reads its own part."""
+    stored = checkpoint.stored("model")
+    own = _weights(model)
+    held = {name for names in world().gathered(sorted(own)) for name in names}
+    if held != stored.shapes.keys() or any(tuple(tensor.shape) != stored.shapes[name] for name, tensor in own.items()):
         raise ArtifactError(
-            f"{checkpoint.folder / 'model.safetensors'} holds a model of another shape than the recipe's; "
-            "use its own recipe or another --out"
-        ) from error
+            f"{checkpoint.folder / (INDEX if checkpoint.sharded else file_of('model'))} holds a model of another shape "
+            "than the recipe's; use its own recipe or another --out"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            stored.fill(name, tensor)
 
 
-def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], checkpoint: Checkpoint) -> None:
-    """Load the checkpoint's optimizer tensors; rates and decays come from the configuration."""
-    tensors = checkpoint.tensors("optimizer.safetensors")
-    for number, optimizer in enumerate(optimizers):
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            index, parameter, key = name.split(".", 2)
-            if int(index) == number:
-                state.setdefault(int(parameter), {})[key] = part_of(tensor, parameters[int(parameter)])
+def restore_optimizers(model: Transformer, optimizers: Sequence[torch.optim.Optimizer], checkpoint: Checkpoint) -> None:
+    """Load the checkpoint's optimizer tensors, each process its own part; rates and decays come from the configuration.
+
+    Raises:
+        ArtifactError: an earlier version wrote them by the numbers of parameters, which this plan divides.
+    """
+    stored = checkpoint.stored("optimizer")
+    keys: dict[str, list[str]] = {}
+    for name in stored.shapes:
+        parameter, _, key = name.rpartition(".")
+        keys.setdefault(parameter, []).append(key)
+    numbered = any(parameter.replace(".", "").isdigit() for parameter in keys)  # optimizer.parameter, not names
+    plan = world().parallel
+    if numbered and (plan.pipeline > 1 or plan.expert > 1 or plan.zero):
+        raise ArtifactError(
+            f"{checkpoint.folder} is of an earlier version; continue it without --parallel.pipeline, --parallel.expert "
+            "and --parallel.zero until it is saved again"
+        )
+    names = _names(model)
+    for which, optimizer in enumerate(optimizers):
+        state = {}
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        for number, parameter in enumerate(parameters):
+            known = f"{which}.{number}" if numbered else names[parameter]
+            state[number] = {key: stored.part(f"{known}.{key}", parameter) for key in keys.get(known, ())}
+        state = {number: tensors for number, tensors in state.items() if tensors}
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _weights(model: Transformer) -> dict[str, Tensor]:
-    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if model.config.tied:
-        del weights["head.weight"]
+        weights.pop("head.weight", None)
     return weights
 
 
-def _optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+def _names(model: Transformer) -> dict[Tensor, str]:
+    """Of the parameters."""
+    return {parameter: name for name, parameter in model.named_parameters()}
+
+
+def _optimizer_tensors(model: Transformer, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    names = _names(model)
     return {
-        f"{number}.{parameter}.{key}": tensor
-        for number, optimizer in enumerate(optimizers)
-        for parameter, entries in optimizer.state_dict()["state"].items()
+        f"{names[parameter]}.{key}": tensor
+        for optimizer in optimizers
+        for parameter, entries in optimizer.state.items()
         for key, tensor in entries.items()
     }

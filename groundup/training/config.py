@@ -50,6 +50,9 @@ class CheckpointConfig:
     """Steps whose multiples are kept for ever; 0: none."""
     background: bool = True
     """Write while training goes on."""
+    sharded: Literal["auto", "on", "off"] = "auto"
+    """Each process writes the part of the tensors that it has; else the first one gathers and writes all. auto: where
+    the processes divide weights or the optimizer's state. The last checkpoint of a stage is made whole in any case."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "checkpoints.", "last")

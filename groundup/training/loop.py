@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import torch
 
+from groundup.core import heartbeat
 from groundup.core.config import to_json
 from groundup.core.device import Numerics
 from groundup.core.errors import TrainingError
@@ -33,6 +34,7 @@ from groundup.dataloader.prefetch import Prefetch
 from groundup.model import Transformer
 from groundup.objectives import Objective
 from groundup.planning.activations import MicroBatch, activation_bytes
+from groundup.planning.mesh import Mesh
 from groundup.tokenizer import BytePairTokenizer
 from groundup.training.average import Average
 from groundup.training.checkpoint import (
@@ -46,11 +48,12 @@ from groundup.training.checkpoint import (
 from groundup.training.config import TrainingConfig, WatchConfig
 from groundup.training.guard import WINDOW, is_spike
 from groundup.training.interruption import Interrupted, Interruption
+from groundup.training.pace import Pace
 from groundup.training.prepare import prepare
 from groundup.training.saving import Saver
 from groundup.training.sinks import Sinks
 from groundup.training.step import LossScale, Measured
-from groundup.training.throughput import Throughput, note
+from groundup.training.throughput import Throughput, memory_bytes, note
 from groundup.training.watch import Watch
 
 #: Of the memory that is free when training begins, what activations may fill.
@@ -110,6 +113,7 @@ class _State:
     split: int = 1
     scale: dict[str, Any] | None = None
     averaged: int = 0  # updates that the mean of the weights has counted
+    processes: int = 1  # that took the last step together
 
 
 def train(
@@ -169,11 +173,12 @@ class _Loop:
         self.stepper, self.optimizers = prepare(model, objective, config, seed)
         self.working, self.numerics, self.device = self.stepper.working, self.stepper.numerics, self.stepper.device
         self.average = Average(model, config.average) if config.average else None
-        self.saver = Saver(folder / "checkpoints", config.checkpoints)
+        self.saver = Saver(folder / "checkpoints", config.checkpoints, self.working.sharding)
         self.state = _State()
         self.watch = Watch(self.working, config.watch.every)
         dtype, devices = self.numerics.dtype, self.world.size
         self.throughput = Throughput(model.config, model.vocab_size, self.device, dtype, devices)
+        self.pace = Pace(self.world, self.device, self.working.callable is not self.working.model)
         title = f"{folder.absolute().parent.name}/{name}"
         watch = config.watch if self.world.leads else WatchConfig()
         self.sinks = Sinks(watch, folder, title, to_json(config), lost=self._lost)
@@ -189,6 +194,9 @@ class _Loop:
         self._read_scores(log)
         self._open_log()
         described = _described(self.numerics, self.device)
+        before, self.state.processes = self.state.processes, self.world.size
+        if resumed and before != self.world.size:
+            described += f" (processes before: {before}; a step has the same rows)"
         self._event("resumed" if resumed else "started", described)
         say(f"{self.name}: " + (f"continues after step {self.state.step}, " if resumed else "") + described)
         with Interruption(self.world) as self.interruption:
@@ -196,14 +204,16 @@ class _Loop:
                 self._train(logged)
             except Interrupted:
                 self._end_interrupted()
+            except TrainingError:  # of all processes: what they are writing is still worth to have
+                with suppress(Exception):
+                    self.saver.wait()
+                raise
             finally:
                 with suppress(OSError):  # every line was flushed; one that could not be has been told
                     self.lines.close()
                 self.sinks.close()
                 self.working.release()
-                if self.state.step < self.config.steps:
-                    with suppress(Exception):  # what ended the training is told, not this
-                        self.saver.wait()
+                self.saver.settle()
         state = self.state
         path = self.saver.parent / folder_name(state.step)
         return TrainingResult(state.step, state.skipped, state.tokens, state.seconds, state.recent, path)
@@ -218,18 +228,21 @@ class _Loop:
             elif logged < state.step:  # killed between a checkpoint and the line of its step
                 self._log({**state.record, **self._run_hooks()})
             while state.step < config.steps and not self._stops_early():
+                heartbeat.tell(place=f"{self.name} step {state.step + 1}")
                 self.interruption.check()
                 before = state.step
                 started = time.perf_counter()
                 accumulation = config.schedule.accumulation_at(before, config.steps, config.accumulation)
                 micro = [next(batches) for _ in range(accumulation)]
                 waited = time.perf_counter() - started
-                if self._step(micro, started, waited):
+                with self.pace.measuring(before + 1):
+                    taken = self._step(micro, started, waited)
+                if taken:
                     self._finish_step()
                 progress.advance(state.step - before, note=note(state.recent, state.record))
         self.saver.wait()
         self._save()
-        self.world.first(self.saver.wait)
+        self.saver.finish(state.step)
         self.interruption.check()  # a signal since the last step: what comes after the training is not begun
 
     def _step(self, micro: Sequence[Batch], started: float, waited: float) -> bool:
@@ -264,8 +277,14 @@ class _Loop:
             if "tokens" in record:
                 tokens, length = _tokens(micro), micro[0].tensors["inputs"].shape[1]
                 record["tokens_per_second"] = round(tokens / elapsed, 1)
+                if self.world.size > 1:
+                    record["tokens_per_second_per_device"] = round(tokens / elapsed / self.world.size, 1)
                 record |= self.throughput.numbers(tokens / length, length, elapsed)
             record |= {"step_seconds": round(elapsed, 5), "loader_seconds": round(waited, 5)}
+            record |= self.pace.numbers(elapsed, memory_bytes(self.device))
+            if self.pace.complaint:
+                self._event("slow", self.pace.complaint, state.step)
+                say(f"{self.name}: {self.pace.complaint}")
             state.record = _finite({"step": state.step, **record, "seconds": round(state.seconds, 3)})
             self.position = self.source.state_dict()
         return True
@@ -317,7 +336,7 @@ class _Loop:
         state, limit = self.state, self.config.safety.rewinds
         at = state.step + 1
         spike = f"the loss spiked to {loss:.4g} at step {at}, where the recent median was {median(state.losses):.4g}"
-        checkpoint = self._opened(lambda: self.saver.earlier(state.rewound_to))
+        checkpoint = self.saver.earlier(state.rewound_to)
         if checkpoint is None:
             self._event("spike", f"{spike}; there is no checkpoint to return to", at)
             return False
@@ -344,10 +363,11 @@ class _Loop:
     def _finish_step(self) -> None:
         """Save, validate, log."""
         state, config = self.state, self.config
+        self.saver.poll()
         if state.step % config.save_every == 0 or state.step == config.steps:
             self._save()
             if any(self._due(hook) for hook in self.hooks):
-                self.world.first(self.saver.wait)
+                self.saver.wait()
         self._log({**state.record, **self._run_hooks()})
 
     def _stops_early(self) -> bool:
@@ -393,14 +413,12 @@ class _Loop:
             state.averaged, average = self.average.updates, self.average.tensors()
         carried = {"loop": json.loads(json.dumps(vars(state))), "source": self.position}
         snapshot = Snapshot.of(state.step, self.model, self.optimizers, self.tokenizer, carried, average)
-        if self.working.sharding.mesh is not None:
-            snapshot = snapshot.gathered(self.working.sharding)
-        with self.interruption.deferred():  # the other processes wait, however slow the disk is
-            self.world.first(lambda: self.saver.save(snapshot, self.scores))
+        with self.interruption.deferred():
+            self.saver.save(snapshot, self.scores)
 
     def _resume(self) -> bool:
         """Continue from the newest checkpoint, if there is one."""
-        checkpoint = self._opened(self.saver.latest)
+        checkpoint = self.saver.latest()
         if checkpoint is None:
             self._fit()
             return False
@@ -408,16 +426,6 @@ class _Loop:
         self._restore(checkpoint, checkpoint.state["loop"])
         self.source.load_state_dict(checkpoint.state["source"])
         return True
-
-    def _opened(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
-        """The checkpoint that the first process finds and verifies."""
-
-        def told() -> tuple[str, dict[str, Any]] | None:
-            found = find()
-            return None if found is None else (str(found.folder), found.state)
-
-        found = self.world.first(told)
-        return None if found is None else Checkpoint(Path(found[0]), found[1])
 
     def _open_log(self) -> None:
         """The log, to add lines to; of all processes but the first, nothing is kept."""
@@ -440,12 +448,12 @@ class _Loop:
 
     def _restore(self, checkpoint: Checkpoint, loop: dict[str, Any]) -> None:
         restore_weights(self.model, checkpoint)
-        restore_optimizers(self.optimizers, checkpoint)
+        restore_optimizers(self.model, self.optimizers, checkpoint)
         self.working.restored()
         for key, value in loop.items():
             setattr(self.state, key, value)
         if self.average is not None:
-            self.average.restore(checkpoint.tensors("average.safetensors"), self.state.averaged)
+            self.average.restore(checkpoint.stored("average"), self.state.averaged)
         if self.stepper.scale is not None and self.state.scale is not None:
             self.stepper.scale = LossScale(**self.state.scale)
         self.stepper.split = self.state.split
@@ -511,7 +519,9 @@ def _tokens(micro: Sequence[Batch]) -> int:
 
 
 def _described(numerics: Numerics, device: torch.device) -> str:
-    return f"{str(numerics.dtype).removeprefix('torch.')} on {device.type}: {numerics.reason}"
+    here = world()
+    plan = f"; {here.size} processes: {Mesh.of(here.parallel, here.size)}" if here.size > 1 else ""
+    return f"{str(numerics.dtype).removeprefix('torch.')} on {device.type}: {numerics.reason}{plan}"
 
 
 def _finite(record: dict[str, float]) -> dict[str, float]:

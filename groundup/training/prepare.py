@@ -8,7 +8,7 @@ import torch
 from groundup.core.device import Numerics, choose_device, choose_numerics
 from groundup.core.errors import UsageError
 from groundup.core.world import World, world
-from groundup.distributed import ShardedMuon, Sharding
+from groundup.distributed import ShardedMuon, Sharding, divide_by_grid, divide_state
 from groundup.model import Transformer
 from groundup.objectives import Objective
 from groundup.optim import build_optimizers
@@ -39,7 +39,12 @@ def prepare(
     optimizers = build_optimizers(
         model, config.optimizer, numerics.dtype, ShardedMuon if sharding.mesh is not None else Muon
     )
-    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+    if sharding.mesh is not None:
+        divide_by_grid(optimizers)
+        if here.parallel.zero:
+            divide_state(optimizers, sharding.mesh["data"])
+    whole = here.parallel.schedule != "zero-bubble"  # which takes backward passes apart
+    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda" and whole)
     working = Working(model, device, numerics, config.memory.recompute, compiled, sharding)
     scale = LossScale(FIRST_SCALE) if numerics.scaled else None
     stepper = Stepper(working, objective, numerics, device, config.clip, seed, config.memory.fit, scale=scale)

@@ -5,8 +5,10 @@ nor sharing it among processes changes what a token counts.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -15,6 +17,10 @@ from groundup.core.errors import TrainingError
 from groundup.core.seeding import derive_seed
 from groundup.dataloader import Batch
 from groundup.distributed import share
+from groundup.distributed.pipeline import Staged, parts_of
+from groundup.distributed.sharding import local
+from groundup.model import Transformer
+from groundup.model.experts import counting
 from groundup.objectives import Objective
 from groundup.training.working import Working
 
@@ -98,48 +104,93 @@ class Stepper:
                 torch.accelerator.memory.empty_cache()
 
     def _gradients(self, micro: Sequence[Batch], weight: int, step: int) -> Measured:
-        config, sharding = self.working.model.config, self.working.sharding
+        sharding = self.working.sharding
         factor = 1.0 if self.scale is None else self.scale.factor
-        losses: list[torch.Tensor] = []
-        metrics: dict[str, float] = {}
         shares = [share(batch, sharding.world) for batch in micro]
         together = sharding.mesh is not None  # then all compute, those without a target, too
-        parts = [part for batch in shares for part in batch.split(self.split) if part.weight or together]
-        for number, part in enumerate(parts):
-            part = _to_device(part, self.device)
-            if config.dropout or config.attention.dropout:  # noise is a function of seed and place, never of history
-                place = (sharding.world.rank,) if sharding.world.rank else ()
-                torch.manual_seed(derive_seed(self.seed, "dropout", step, number, *place))
-            sharding.last(self.working.model, number + 1 == len(parts))
-            with autocast(self.device, self.numerics.dtype):
-                loss = self.objective(self.working.callable, part) / weight
-            if not part.weight:
-                loss = 0 * loss  # of a row that stands in for none: its graph is needed, its value is not
-            (loss * factor if self.scale else loss).backward()
-            self.working.bring_gradients()
-            losses.append(loss.detach())
+        if isinstance(self.working.model, Staged):
+            parts, losses = self._through_stages(self.working.model, micro, shares, weight, step)
+        else:
+            parts = [part for batch in shares for part in batch.split(self.split) if part.weight or together]
+            losses = []
+            for number, part in enumerate(parts):
+                part = _to_device(part, self.device)
+                self._draw(step, number)
+                sharding.last(self.working.model, number + 1 == len(parts))
+                with counting(self.working.model, None if part.weight else 0):
+                    loss = self._loss(self.working.callable, part, weight)
+                    (loss * factor if self.scale else loss).backward()
+                self.working.bring_gradients()
+                losses.append(loss.detach())
+        metrics: dict[str, float] = {}
+        for part in parts:
             for key, value in part.metrics.items():
                 metrics[key] = metrics.get(key, 0.0) + value * part.weight / weight
         if self.scale is not None:
             for parameter in self.working.master.parameters():
                 if parameter.grad is not None:
                     parameter.grad /= factor
-        norm = sharding.norm(p.grad for p in self.working.master.parameters() if p.grad is not None)
-        total = float(torch.stack(losses).cpu().double().sum())
+        norm = sharding.norm(p.grad for p in sharding.counted(self.working.master) if p.grad is not None)
+        total = float(torch.stack(losses).cpu().double().sum()) if losses else 0.0
         length = sharding.world.first(lambda: float(norm))  # all clip alike, to the last bit
         if together:
-            own = [total, *metrics.values()]
-            total, *sums = sharding.world.sum(own if sharding.world.counts else [0.0] * len(own))
-            metrics = dict(zip(metrics, sums, strict=True))
+            # Processes that share sequences have tokens of their own, but the same pairs.
+            counts = sharding.world.counts and not (micro[0].paired and sharding.world.places["context"])
+            told = sharding.world.gathered({"loss": total, **metrics} if counts else {})
+            sums = {key: sum(each.get(key, 0.0) for each in told) for each in told for key in each}
+            total, metrics = sums.pop("loss"), sums
         return Measured(total, length, metrics)
+
+    def _draw(self, step: int, *place: int) -> None:
+        """Dropout's noise is a function of seed and place, never of history."""
+        config, here = self.working.model.config, self.working.sharding.world
+        rank = here.rank // here.parallel.tensor  # those that share products drop the same of what all of them have
+        if config.dropout or config.attention.dropout:
+            torch.manual_seed(derive_seed(self.seed, "dropout", step, *place, *((rank,) if rank else ())))
+
+    def _loss(self, model: Transformer, part: Batch, weight: int) -> torch.Tensor:
+        """Of a part of a step that has so many terms."""
+        with autocast(self.device, self.numerics.dtype):
+            loss = self.objective(model, part) / weight
+        return loss if part.weight else 0 * loss  # of a row that stands in for none only the graph is needed
+
+    def _through_stages(
+        self, model: Staged, micro: Sequence[Batch], shares: Sequence[Batch], weight: int, step: int
+    ) -> tuple[list[Batch], list[torch.Tensor]]:
+        """The micro-batches in parts through a pipeline: the parts, and in the last stage their losses.
+
+        Batches of one shape go through it together. All have the same number of parts, whatever rows they have, and
+        all parts as many rows, of which some may only fill up.
+        """
+        count = model.line.plan.micro_batches
+        factor = 1.0 if self.scale is None else self.scale.factor
+        done, losses = list[Batch](), list[torch.Tensor]()
+        shapes = groupby(zip(micro, shares, strict=True), key=lambda pair: pair[0].tensors["inputs"].shape)
+        for _, pairs in shapes:
+            parts = [_to_device(part, self.device) for _, own in pairs for part in parts_of(own, count)]
+            start = len(done)
+
+            @contextmanager
+            def around(stage: int, number: int, start: int = start) -> Iterator[None]:
+                self._draw(step, start + number, stage)
+                with autocast(self.device, self.numerics.dtype):
+                    yield
+
+            def loss(seen: Transformer, number: int, parts: Sequence[Batch] = parts) -> torch.Tensor:
+                return self._loss(seen, parts[number], weight) * factor
+
+            losses += model.compute_gradients(parts, loss, around)
+            done += parts
+        model.unite()
+        return done, [loss / factor for loss in losses]
 
     @torch.no_grad()
     def update(self, optimizers: Sequence[torch.optim.Optimizer], norm: float, factor: float) -> None:
         """Clip the gradients to the allowed norm and step with every rate times ``factor``."""
         self.working.sharding.forget(self.working.master)  # what was gathered since the backward pass would be old
         parameters = [p for p in self.working.master.parameters() if p.grad is not None]
-        if norm > self.clip:
-            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], self.clip / (norm + 1e-6))
+        if norm > self.clip and parameters:
+            torch._foreach_mul_([local(p.grad) for p in parameters if p.grad is not None], self.clip / (norm + 1e-6))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor

@@ -48,13 +48,19 @@ def peak_operations(device: torch.device, dtype: torch.dtype) -> float | None:
     """
     if device.type == "cpu":
         return _measured(dtype, torch.get_num_threads())
-    return _published(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    known = known_device(device)
+    return None if known is None else MACHINES[known].peak
 
 
-def _published(name: str) -> float | None:
+def known_device(device: torch.device) -> str | None:
+    """Its name among the machines whose makers' figures are known."""
+    return _named(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def _named(name: str) -> str | None:
     name = re.sub(r"^(NVIDIA|AMD) ", "", name)
     found = [key for pattern, key in _NAMES.items() if re.fullmatch(pattern, name) and "MIG" not in name]
-    return MACHINES[found[0]].peak if found else None
+    return found[0] if found else None
 
 
 @cache

@@ -44,14 +44,18 @@ class Watch:
 
     def __init__(self, working: Working, every: int) -> None:
         self._model = working.model
+        self._sharding = working.sharding
         self._norm = working.sharding.norm
         self._every = every
-        self._compiled = working.callable is not working.model
+        self._compiled = working.compiled
         self._told = False
-        self._groups: dict[str, list[nn.Parameter]] = {}
-        for name, parameter in working.master.named_parameters():
-            if parameter.requires_grad:
-                self._groups.setdefault(group_of(name), []).append(parameter)
+        counted = set(working.sharding.counted(working.master))
+        names = {p: name for name, p in working.master.named_parameters() if p.requires_grad and p in counted}
+        groups = working.sharding.world.gathered(sorted({group_of(name) for name in names.values()}))
+        # All processes measure all groups, those of a pipeline's other layers, too: a norm is a sum over all of them.
+        self._groups: dict[str, list[nn.Parameter]] = {group: [] for each in groups for group in each}
+        for parameter, name in names.items():
+            self._groups[group_of(name)].append(parameter)
         self._forget()
 
     def due(self, step: int) -> bool:
@@ -79,7 +83,7 @@ class Watch:
         """Measure the gradients and keep the weights to compare with."""
         for group, parameters in self._groups.items():
             gradients = [p.grad for p in parameters if p.grad is not None]
-            if gradients:
+            if gradients or self._sharding.mesh is not None:
                 self._numbers[f"gradient_norm/{group}"] = self._norm(gradients)
                 self._before[group] = [_compared(p).clone() for p in parameters]
 
@@ -88,13 +92,13 @@ class Watch:
         """The step's numbers; without those that are not finite, such as the ratio to weights that are all zero."""
         for group, before in self._before.items():
             after = [_compared(parameter) for parameter in self._groups[group]]
-            update = self._norm(torch._foreach_sub(after, before))
+            update = self._norm(torch._foreach_sub(after, before) if after else [])
             self._numbers[f"update_ratio/{group}"] = update / self._norm(before)
         for block, squares in self._squares.items():
             self._numbers[f"activation_rms/{block}"] = torch.stack(squares).mean().sqrt()
-        numbers = _fetched(self._numbers)
+        told = self._sharding.world.gathered(_fetched(self._numbers))
         self._forget()
-        return numbers
+        return {name: value for each in reversed(told) for name, value in each.items()}
 
     def _forget(self) -> None:
         self._numbers: dict[str, Tensor] = {}
@@ -112,7 +116,8 @@ class Watch:
 
             return note
 
-        handles = [block.register_forward_hook(noted(n)) for n, block in enumerate(self._model.blocks, start=1)]
+        blocks = self._model.blocks.named_children()
+        handles = [block.register_forward_hook(noted(int(name) + 1)) for name, block in blocks]
         try:
             yield
         finally:

@@ -19,6 +19,7 @@ from groundup.core.device import Numerics
 from groundup.core.errors import UsageError
 from groundup.core.world import ALONE
 from groundup.distributed import Sharding
+from groundup.distributed.pipeline import Staged
 from groundup.model import Transformer
 
 #: What selective recomputation keeps: the results that are dear to compute.
@@ -61,7 +62,8 @@ class Working:
         self.is_master = alike or self.sharding.mesh is not None
         self.model = master if self.is_master else _copy_of(master, device, numerics)
         if recompute != "none":
-            _recompute(self.model, recompute)
+            _recompute(self.model, recompute, compiled and self.sharding.world.parallel.tensor > 1)
+        self.compiled = compiled
         self._compiled = compile_model(self.model) if compiled else None
         self.pairs = list(zip(master.parameters(), self.model.parameters(), strict=True))
 
@@ -134,7 +136,13 @@ def compile_model(model: Transformer) -> Any:
             get_cpp_compiler()
     except RuntimeError as error:
         raise UsageError(f"cannot compile: {str(error).splitlines()[0]}; install one, or --compile off") from error
-    return torch.compile(model)
+    if not isinstance(model, Staged):
+        return torch.compile(model)
+    if model.line.plan.schedule == "zero-bubble":
+        raise UsageError("--compile on cannot be with --parallel.schedule zero-bubble; take 1f1b, or --compile off")
+    for stage in model.stages:
+        stage.compute = torch.compile(stage.compute)
+    return model
 
 
 def _copy_of(master: Transformer, device: torch.device, numerics: Numerics) -> Transformer:
@@ -160,20 +168,27 @@ def _to_float8(model: nn.Module) -> None:
     convert_to_float8_training(model, module_filter_fn=lambda module, name: name != "head")
 
 
-def _recompute(model: Transformer, which: Literal["block", "selective"]) -> None:
-    """Replace every block's forward by one whose activations are computed again."""
+def _recompute(model: Transformer, which: Literal["block", "selective"], apart: bool = False) -> None:
+    """Replace every block's forward by one whose activations are computed again.
+
+    ``apart``: what is compiled is the block only. The compiler (PyTorch 2.13) loses count of what recomputation keeps
+    of weights that are DTensors.
+    """
     options: dict[str, Any] = {"use_reentrant": False}
     if which == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
+    keep = torch.compiler.disable(checkpoint, recursive=False) if apart else checkpoint
     for block in model.blocks:
-        block.forward = _recomputed(block.forward, options)
+        block.forward = _recomputed(block.forward, keep, options)
 
 
-def _recomputed(forward: Callable[..., Tensor], options: dict[str, Any]) -> Callable[..., Tensor]:
+def _recomputed(
+    forward: Callable[..., Tensor], keep: Callable[..., Any], options: dict[str, Any]
+) -> Callable[..., Tensor]:
     def run(x: Tensor, shared: Any) -> Tensor:
         if not torch.is_grad_enabled() or shared.cache is not None:
             return forward(x, shared)
-        result: Tensor = checkpoint(forward, x, shared, **options)
+        result: Tensor = keep(forward, x, shared, **options)
         return result
 
     return run

@@ -75,6 +75,18 @@ def test_options_reach_nested_fields_and_the_last_wins() -> None:
     assert config == Config("x", None, Training(steps=4, optimizer=Rates(rate=0.002)))
 
 
+def test_a_section_may_be_given_as_a_whole() -> None:
+    short = parse(Config, Config(), ["--pretrain", "steps=3,no-tied", "--sft=steps=4"], "program", "command line")
+    long = ["--pretrain.steps", "3", "--pretrain.no-tied", "--sft.steps", "4"]
+    assert short == parse(Config, Config(), long, "program", "command line")
+    assert from_table(Config, Config(), {"pretrain": "steps=3"}, "recipe").pretrain.steps == 3
+    assert from_table(Recipe, Recipe(), {"parallel": "auto"}, "recipe").parallel.auto
+    with pytest.raises(UsageError, match=r"unknown key pretrain\.step; did you mean pretrain\.steps"):
+        parse(Config, Config(), ["--pretrain", "step=3"], "program", "command line")
+    with pytest.raises(UsageError, match=r"parallel\.auto chooses all of parallel"):
+        parse(Recipe, Recipe(), ["--parallel", "auto,shard=2"], "program", "command line")
+
+
 def test_the_command_line_speaks_after_the_recipe() -> None:
     recipe = given_toml("[pretrain]\nsteps = 7\nsave_every = 2\n[sft]\nsteps = 8")
     config = parse(Config, recipe, ["--pretrain.steps", "9"], "groundup run", "command line")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,6 +74,18 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Pa
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
     assert names(tmp_path) == ["stage"]
     files.remove_leftovers(tmp_path / "absent")
+
+
+def test_what_others_are_writing_is_no_leftover(tmp_path: Path) -> None:
+    """Ranks write in a folder of the run where each holds a lock."""
+    half = tmp_path / "shards" / "3f0c" / "pass-0" / f"{files.TEMPORARY_PREFIX}7-000001"
+    half.mkdir(parents=True)
+    (half / "kept.jsonl").write_text("half", encoding="utf-8")
+    with filelock.FileLock(tmp_path / "shards" / "3f0c" / "rank-2-of-4.lock"), filelock.FileLock(tmp_path / ".lock"):
+        files.remove_leftovers(tmp_path)
+        assert (half / "kept.jsonl").exists()
+    files.remove_leftovers(tmp_path)
+    assert not half.exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -9,7 +9,7 @@ steps of plain gradient descent, each relative to the largest value of its tenso
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
@@ -23,7 +23,7 @@ from groundup.core.world import ALONE, ParallelConfig, World, joined
 from groundup.dataloader import IGNORED, Batch
 from groundup.model import ModelConfig, Transformer
 from groundup.model.config import ExpertConfig
-from groundup.objectives import next_token
+from groundup.objectives import Objective, next_token
 from groundup.training import TrainingConfig
 from groundup.training.prepare import prepare
 
@@ -48,6 +48,9 @@ class Cell:
     """Of the training's configuration."""
     slow: bool = False
     """Left out of the ordinary tests."""
+    objective: Objective = next_token
+    drawn: "Callable[[int, int], list[Batch]] | None" = None
+    """(step, count) → the step's batches; None: :func:`batches`."""
 
 
 def cells_of(group: str, processes: int, slow: bool = False, wanted: Sequence[str] = ()) -> list[Cell]:
@@ -80,7 +83,7 @@ def trained(cell: Cell, world: World, split: int = 1) -> tuple[list[Tensor], dic
     worlds._present = world
     model = Transformer(cell.model, VOCABULARY).initialise(torch_rng(1, "weights"))
     options = {"precision": "float32", "device": "cpu", **cell.options}
-    stepper, optimizers = prepare(model, next_token, TrainingConfig(**options), seed=3)
+    stepper, optimizers = prepare(model, cell.objective, TrainingConfig(**options), seed=3)
     if "optimizer" not in cell.options:
         optimizers = [torch.optim.SGD(model.parameters(), 0.05)]
         for group in optimizers[0].param_groups:
@@ -88,7 +91,7 @@ def trained(cell: Cell, world: World, split: int = 1) -> tuple[list[Tensor], dic
     stepper.split = split
     measures, gradients = [], {}
     for step in range(STEPS):
-        measured = stepper.gradients(batches(step, options.get("accumulation", 1)), step)
+        measured = stepper.gradients((cell.drawn or batches)(step, options.get("accumulation", 1)), step)
         assert measured is not None
         measures.append(torch.tensor([measured.loss, measured.gradient_norm], dtype=torch.float64))
         if step == 0:
@@ -118,7 +121,9 @@ def compared(cell: Cell, here: World) -> dict[str, float]:
     together = replace(here, parallel=cell.parallel)
     measures, *tensors = trained(cell, together)
     # A router's balance is measured over what is computed at once.
-    split = together.share[1] if cell.model.experts.count else 1
+    parallel = cell.parallel.resolved(here.size)
+    under_way = parallel.micro_batches if parallel.pipeline > 1 else 1
+    split = together.share[1] * under_way if cell.model.experts.count else 1
     expected, *wholes = trained(replace(cell, options={**cell.options, "compile": "off"}), ALONE, split)
     worlds._present = here
     results = {"measures": difference(measures, expected)}

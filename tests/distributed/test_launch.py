@@ -1,12 +1,15 @@
 """The command line with two processes: the same models as with one, whatever happens to them."""
 
+import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -73,23 +76,36 @@ def test_one_of_them_speaks(trained_by_two: tuple[Path, str]) -> None:
     assert (out / "report" / "report.pdf").is_file()
 
 
-def test_a_killed_process_costs_the_steps_since_the_last_checkpoint(
-    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, trained_by_two: tuple[Path, str], start: Start
+def logged(run: Path) -> int:
+    """The last step that the log of a training has."""
+    try:
+        lines = (run / "pretrain" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return int(json.loads(lines[-1])["step"])
+    except (OSError, LookupError, ValueError):  # not yet there, or just being written
+        return 0
+
+
+def test_four_of_which_some_are_killed_train_what_undisturbed_ones_do(
+    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, start: Start
 ) -> None:
-    out = untrained(tiny_run, tmp_path / "run")
-    command = ("launch", "--nproc", "2", "pretrain", *tiny_options, "--out", out, "--parallel.shard", "2")
-    launched = start(*command, env=quiet())
-    while not (out / "pretrain" / "checkpoints" / "step-000002").is_dir():
-        assert launched.poll() is None
-        time.sleep(0.02)
-    workers = psutil.Process(launched.pid).children(recursive=True)
-    if (victim := next((p for p in workers if "pretrain" in p.cmdline()), None)) is not None:
-        victim.kill()
+    undisturbed, out = (untrained(tiny_run, tmp_path / name) for name in ("undisturbed", "run"))
+    command = ("launch", "--nproc", "4", "pretrain", *tiny_options, "--parallel.shard", "2")
+    _, errors = (alone := start(*command, "--out", undisturbed, env=quiet())).communicate()
+    assert alone.returncode == 0, errors
+    launched = start(*command, "--out", out, env=quiet())
+    rng, killed = random.Random(11), 0
+    for step in sorted(rng.sample(range(1, 6), 2)):
+        while launched.poll() is None and logged(out) < step:
+            time.sleep(0.01)
+        with suppress(psutil.NoSuchProcess, IndexError):
+            rng.choice(psutil.Process(launched.pid).children()).kill()
+            killed += 1
     _, errors = launched.communicate()
     assert launched.returncode == 0, errors
-    undisturbed = weights(trained_by_two[0], "pretrain")
+    assert killed and "was killed (SIGKILL; was the memory full?) in pretrain step" in errors
+    expected = weights(undisturbed, "pretrain")
     for name, tensor in weights(out, "pretrain").items():
-        assert torch.equal(tensor, undisturbed[name])
+        assert torch.equal(tensor, expected[name])
 
 
 def test_a_plan_may_change_where_a_training_was_interrupted(
@@ -107,7 +123,10 @@ def test_a_plan_may_change_where_a_training_was_interrupted(
     if launched.returncode:  # it may have been done already
         assert launched.returncode == 128 + signal.SIGTERM
         assert "pretrain: saved at step" in errors
-    assert start("pretrain", *options, env=quiet()).wait() == 0
+    _, told = (alone := start("pretrain", *options, env=quiet())).communicate()
+    assert alone.returncode == 0, told
+    if launched.returncode:
+        assert told.count("(processes before: 2; a step has the same rows)") == 1
     for name, tensor in weights(tiny_run, "pretrain").items():
         torch.testing.assert_close(weights(out, "pretrain")[name], tensor, rtol=1e-3, atol=1e-4)
 

@@ -11,7 +11,18 @@ from tests.distributed.matrix import cells_of
 #: Of float32 sums in another order; bfloat16 has 8 bits of mantissa.
 TOLERANCES = {"float32": 2e-5, "bfloat16": 3e-2}
 #: The groups of cells, and with how many processes.
-GROUPS = [("sharding", 2), ("sharding", 4)]
+GROUPS = [
+    ("sharding", 2),
+    ("sharding", 4),
+    ("experts", 2),
+    ("experts", 4),
+    ("tensor", 2),
+    ("tensor", 4),
+    ("zero", 2),
+    ("zero", 4),
+    ("context", 2),
+    ("context", 4),
+]
 
 
 @pytest.mark.parametrize(("group", "processes"), GROUPS)

@@ -55,6 +55,13 @@ def test_an_export_answers_and_chats_as_the_run_does(run: Path, tmp_path: Path, 
     assert answer(again) == answer(run)
 
 
+def test_an_exported_checkpoint_is_the_run_s(run: Path, tmp_path: Path) -> None:
+    out = export(run, ExportOptions("checkpoint", tmp_path / "there"))
+    assert answer(out) == answer(run)
+    with pytest.raises(UsageError, match="keeps every number as it is"):
+        ExportOptions("checkpoint", type="F16")
+
+
 def test_a_run_keeps_its_exports(run: Path) -> None:
     assert export(run, ExportOptions("gguf")) == run / "export" / "model.gguf"
     with pytest.raises(UsageError, match="exists"):

@@ -80,13 +80,13 @@ def titan() -> Iterator[Row]:
         mesh = Mesh(shard=8 // context, context=context)
         yield _titan("8b", Plan(mesh, 1, "block"), 32_768 * context, speed, memory, float8=True)
     yield _titan("70b", Plan(Mesh(shard=32, tensor=8), 16, "block"), 8192, 829, 71.9, float8=True)
-    whole = Mesh(shard=8, tensor=8, pipeline=8, micro_batches=8)
+    whole = Mesh(shard=8, tensor=8, pipeline=8, micro_batches=8, reshard=False)
     interleaved = replace(whole, schedule="interleaved", chunks=2)
-    yield _titan("405b", Plan(whole, 4, "block", reshard=False), 8192, 100, 82.5, float8=True)
-    yield _titan("405b", Plan(interleaved, 4, "block", reshard=False), 8192, 128, 72.7, float8=True)
+    yield _titan("405b", Plan(whole, 4, "block"), 8192, 100, 82.5, float8=True)
+    yield _titan("405b", Plan(interleaved, 4, "block"), 8192, 128, 72.7, float8=True)
     for context, speed, memory in ((1, 76, 75.3), (2, 47, 75.9), (4, 31, 77.1), (8, 16, 84.9)):
         mesh = replace(whole, shard=8 // context, context=context)
-        yield _titan("405b", Plan(mesh, 1, "block", reshard=False), 32_768 * context, speed, memory, float8=True)
+        yield _titan("405b", Plan(mesh, 1, "block"), 32_768 * context, speed, memory, float8=True)
 
 
 def _titan(
@@ -157,7 +157,7 @@ def megatron() -> Iterator[Row]:
     for heads, width, layers, tensor, pipeline, devices, sequences, teraflops in NARAYANAN:
         replicas, rows = devices // (tensor * pipeline), 1 if pipeline > 1 else 4
         micro = sequences // replicas // rows
-        mesh = Mesh(replicas, tensor=tensor, pipeline=pipeline, sequence=False, micro_batches=micro)
+        mesh = Mesh(data=replicas, tensor=tensor, pipeline=pipeline, sequence=False, micro_batches=micro)
         if pipeline > 1 and layers % (2 * pipeline) == 0 and micro % pipeline == 0:
             mesh = replace(mesh, schedule="interleaved", chunks=2)
         seconds = model_operations((heads, width, layers), sequences, 4) / (devices * teraflops * 1e12)

@@ -49,7 +49,7 @@ def test_what_cannot_be_divided_is_told_in_a_line(mesh: Mesh, model: ModelConfig
     ],
 )
 def test_an_impossible_mesh_is_refused(values: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=r"^mesh: "):
+    with pytest.raises(UsageError, match=r"^parallel\."):
         Mesh(**values)  # type: ignore[arg-type]
 
 

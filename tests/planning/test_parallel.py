@@ -18,7 +18,7 @@ from groundup.planning.parallel import Assumptions, Cluster, Job, Plan, Simulato
 from groundup.planning.plan import Training, figures
 
 VOCABULARY = 96
-STATES = ("weights", "gradients", "optimizer", "mean_of_weights")
+STATES = ("weights", "optimizer", "mean_of_weights")
 DENSE = ModelConfig(layers=8, width=64, heads=8, kv_heads=8, hidden=128, context=64, tied=False)
 MUON = Training(1, muon=True, element=2)
 
@@ -44,7 +44,10 @@ def test_one_device_is_the_plan_of_one_device(
     training = Training(rows, muon=muon, element=element, averaged=averaged)
     expected = figures(config, VOCABULARY, training)["training_bytes"]
     found = simulator(config, training=training, fused=False).memory(Plan(Mesh(), rows))
-    assert {**found, "total": sum(found.values())} == expected
+    if "logits" not in found:  # the moment that needs most is in the backward pass, which that plan is of
+        assert {**found, "total": sum(found.values())} == expected
+    assert sum(found.values()) >= expected["total"]
+    assert states(found) == states(expected)
 
 
 @pytest.mark.parametrize("name", {preset(name).family: name for name in names()}.values())
@@ -67,7 +70,7 @@ def test_sharding_divides_the_states(config: ModelConfig, count: int, reshard: b
     simulated = simulator(config, count)
     whole = states(simulated.memory(Plan(Mesh(), 1)))
     for mesh in (Mesh(shard=count), Mesh(shard=count // 2, context=2)):
-        found = simulated.memory(Plan(mesh, 1, reshard=reshard))
+        found = simulated.memory(Plan(replace(mesh, reshard=reshard), 1))
         assert whole <= count * states(found) <= whole + count * len(STATES)
     assert states(simulated.memory(Plan(Mesh(data=count), 1))) == whole
 
@@ -151,12 +154,12 @@ def test_more_devices_never_need_more_memory_each(
     config = replace(preset(name).config, context=1024)
     sizes = []
     for count in (2, 4, 8):
-        mesh = replace(Mesh(micro_batches=8), **{dimension: count})  # type: ignore[arg-type]
+        mesh = replace(Mesh(micro_batches=8, reshard=reshard), **{dimension: count})  # type: ignore[arg-type]
         try:
             mesh.check(config)
         except UsageError:
             continue
-        plan = Plan(mesh, rows, recompute, reshard)  # type: ignore[arg-type]
+        plan = Plan(mesh, rows, recompute)  # type: ignore[arg-type]
         sizes.append(sum(simulator(config, count).memory(plan).values()))
     assume(len(sizes) > 1)
     assert sizes == sorted(sizes, reverse=True)
@@ -190,15 +193,16 @@ def test_what_is_received_against_closed_forms() -> None:
     stream = 2 * rows * 64 * 64  # bytes of a micro-batch's stream in bfloat16
     total = parameters(DENSE.resolved(), VOCABULARY).total
 
-    def received(recompute: str = "none", reshard: bool = True, **sizes: int) -> dict[str, float]:
-        mesh = Mesh(micro_batches=micro, **sizes)  # type: ignore[arg-type]
-        plan = Plan(mesh, rows, recompute, reshard)  # type: ignore[arg-type]
+    def received(recompute: str = "none", reshard: bool = True, zero: bool = False, **sizes: int) -> dict[str, float]:
+        mesh = Mesh(micro_batches=micro, reshard=reshard, zero=zero, **sizes)  # type: ignore[arg-type]
+        plan = Plan(mesh, rows, recompute)  # type: ignore[arg-type]
         return dict(communicated(simulator(DENSE, mesh.devices), plan))
 
     assert received() == {}
     assert received(data=4) == {"data": 2 * 4 * total * 3 / 4}
     assert received(shard=4) == {"shard": micro * (2 + 2 + 4) * total * 3 / 4}
-    assert received(shard=4, reshard=False) == {"shard": (2 + 4) * total * 3 / 4}
+    assert received(shard=4, reshard=False) == {"shard": micro * (2 + 4) * total * 3 / 4}
+    assert received(data=4, zero=True) == {"data": 3 * 4 * total * 3 / 4}
     # Four collective operations forward and four backward in each layer; two each of embedding and head.
     assert received(tensor=4) == {"tensor": micro * stream * 3 / 4 * (8 * layers + 4)}
     assert received(tensor=4, recompute="block") == {"tensor": micro * stream * 3 / 4 * (12 * layers + 4)}

@@ -18,6 +18,7 @@ from groundup.planning.search import (
     meshes,
     predict,
     rank,
+    rank_of_batch,
     ranked_table,
     step_lines,
     variants,
@@ -84,8 +85,8 @@ def test_the_first_choice_is_explained() -> None:
     simulated = simulator("llama-3-70b", 64)
     found = rank(simulated, 128)
     said = explained(found, simulated)
-    assert said.startswith(f"{found.fitting[0].plan.mesh}".capitalize() + " is the fastest: weights, gradients and")
-    assert "1.13 TB in all" in said  # 70.6e9 · 16
+    assert said.startswith(f"{found.fitting[0].plan.mesh}".capitalize() + " is the fastest: weights and")
+    assert "847 GB in all" in said  # 70.6e9 · 12
     assert "The next, " in said
     assert said.count(". ") == 2
     shown = ranked_table(found, 3)
@@ -121,8 +122,8 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
 
 
 def test_a_plan_in_words_and_for_programs() -> None:
-    mesh = Mesh(shard=2, pipeline=4, schedule="interleaved", chunks=2, micro_batches=8)
-    plan = Plan(mesh, 1, "block", reshard=False)
+    mesh = Mesh(shard=2, pipeline=4, schedule="interleaved", chunks=2, micro_batches=8, reshard=False)
+    plan = Plan(mesh, 1, "block")
     assert described(plan) == "interleaved × 2, 8 micro-batches of 1 row, recompute block, ZeRO-2"
     assert described(Plan(Mesh(), 2)) == "1 micro-batch of 2 rows, no recomputation"
     simulated = simulator("llama-3-8b", 8)
@@ -138,3 +139,19 @@ def test_a_plan_in_words_and_for_programs() -> None:
     assert set(found["received_bytes"]) == {"shard", "pipeline"}
     lines = step_lines(predict(simulated, plan).step)
     assert len(lines) == len(seconds)
+
+
+def test_a_training_keeps_its_batch() -> None:
+    """What the recipe says of rows, accumulation and recomputation is what every ranked plan has."""
+    simulated = simulator("llama-3-8b", 8)
+    found = rank_of_batch(simulated, rows=8, accumulation=4, recompute="block")
+    plans = [each.plan for each in (*found.fitting, *found.too_large)]
+    assert len(plans) > 5
+    for plan in plans:
+        assert (plan.batch, plan.recompute) == (32, "block")
+        assert plan.mesh.micro_batches % 4 == 0
+        plan.mesh.check(simulated.model, 8, 8)
+    times = [each.step.total for each in found.fitting]
+    assert times == sorted(times)
+    with pytest.raises(UsageError, match="micro-batches of 1 rows cannot be divided over 1,021 devices"):
+        rank_of_batch(simulator("llama-3-8b", 1021), rows=1, accumulation=1, recompute="none")

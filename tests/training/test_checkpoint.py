@@ -59,7 +59,7 @@ def test_weights_and_optimizers_round_trip_bit_for_bit(
     other = new_model(seed=1, tied=tied)
     restored = build_optimizers(other, OptimizerConfig())
     restore_weights(other, checkpoint)
-    restore_optimizers(restored, checkpoint)
+    restore_optimizers(other, restored, checkpoint)
     assert_same_weights(model, other)
     assert (other.head.weight is other.embedding.weight) == tied
     for seed in (10, 11):  # the same future: the moments and the step counts came back too
@@ -92,7 +92,7 @@ def test_an_optimizer_without_history_round_trips(
     save_checkpoint(tmp_path, 1, model, build_optimizers(model, OptimizerConfig()), byte_tokenizer, {})
     checkpoint = find_checkpoint(tmp_path)
     assert checkpoint is not None
-    restore_optimizers(build_optimizers(model, OptimizerConfig()), checkpoint)
+    restore_optimizers(model, build_optimizers(model, OptimizerConfig()), checkpoint)
 
 
 FILES = ("model.safetensors", "optimizer.safetensors", "model.json", "tokenizer.json", "state.json")

@@ -212,7 +212,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "save_file", full)
+        patched.setattr(checkpoint, "write_file", full)
         with pytest.raises(StorageError, match="no space left"):
             fit(tmp_path / "full", numbered())
     fit(tmp_path / "full", numbered())

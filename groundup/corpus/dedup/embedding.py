@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from groundup.core.errors import UsageError
-from groundup.core.files import atomic_file
+from groundup.core.errors import StorageError, UsageError
+from groundup.core.files import atomic_folder
 from groundup.core.seeding import numpy_rng
 from groundup.corpus.dedup.collection import Clusters
 from groundup.corpus.dedup.cross import Integers, Sketch, Words32, Workspace, open_array, save_array
@@ -52,6 +52,8 @@ ROUNDS = 10
 #: that as there are dimensions for each document: a few documents hardly say how all of them lie.
 RIDGE, RIDGE_OF_FEW = 0.1, 4
 _AT_ONCE = 1024
+#: The file of the space, in a folder of its own.
+SPACE = "space.safetensors"
 _PIECE = 1 << 16  # characters that a tokenizer gets at once
 
 
@@ -269,14 +271,18 @@ class Embedding(NearStep):
 
     def find(self, workspace: Workspace, bucket: int) -> Integers:
         """Columns: document, an earlier one that says the same; of all such pairs those that connect as many."""
-        documents, clusters = [], []
+        documents, clusters = [_NONE], [_NONE]
         first = bucket * workspace.shards // workspace.buckets  # others begin elsewhere: what is missing is made once
         for shard in [*range(first, workspace.shards), *range(first)]:
-            nearest = self._nearest(workspace, shard)
-            rank, position = np.nonzero((nearest >= 0) & (nearest % workspace.buckets == bucket))
-            documents.append(position + workspace.starts[shard])
-            clusters.append(nearest[rank, position])
-        members, owners = np.concatenate([_NONE, *documents]), np.concatenate([_NONE, *clusters])
+            found = self._nearest(workspace, shard)
+            if not found.size:
+                continue
+            number = len(self._space(workspace).centres)  # of the clusters, of which a bucket has a range
+            ends = [-(-each * number // workspace.buckets) for each in (bucket, bucket + 1)]
+            here = slice(*np.searchsorted(found[0], ends))
+            documents.append(found[1, here] + workspace.starts[shard])
+            clusters.append(found[0, here].astype(np.int64))
+        members, owners = np.concatenate(documents), np.concatenate(clusters)
         order = np.lexsort((members, owners))
         borders = np.flatnonzero(np.diff(owners[order])) + 1
         pairs = [self._linked(workspace, group) for group in np.split(members[order], borders) if len(group) > 1]
@@ -290,29 +296,37 @@ class Embedding(NearStep):
         return likeness
 
     def _space(self, workspace: Workspace) -> Space:
-        """The space of the corpus; whoever needs it first makes it, and everybody would make the same."""
-        path = workspace.folder / "space.safetensors"
+        """The space of the corpus; that of whoever makes it first is everybody's: on another machine it might differ in
+        the last place."""
+        path = workspace.folder / "space"
         if not path.exists():
             documents = workspace.starts[-1]
             clusters = min(max(documents // CLUSTER, 1), MOST_CLUSTERS)
             count = min(documents, max(SAMPLE, SAMPLE_PER_CLUSTER * clusters))
             rows = workspace.rows(np.arange(count) * documents // max(count, 1))
             space = Space.of(_vectors(rows[rows[:, -1] > 0]), clusters)
-            with atomic_file(path) as temporary:
-                save_file({name: np.ascontiguousarray(array) for name, array in vars(space).items()}, temporary)
-        return _read_space(path)
+            tensors = {name: np.ascontiguousarray(array) for name, array in vars(space).items()}
+            try:
+                with atomic_folder(path) as temporary:
+                    save_file(tensors, temporary / SPACE)
+            except (OSError, StorageError):
+                if not path.exists():
+                    raise
+        return _read_space(path / SPACE)
 
     def _nearest(self, workspace: Workspace, shard: int) -> NDArray[np.int32]:
-        """``Space.nearest`` of the documents of a shard; -1 for those that are not judged."""
+        """Clusters that documents of a shard are compared in, in order, and the documents' positions; of those that are
+        judged. Shape [2, entries]."""
         path = workspace.folder / f"nearest-{shard:06d}.npy"
         if not path.exists():
             rows = workspace.array(shard, "rows")
-            nearest = np.full((NEAREST, len(rows)), -1, dtype=np.int32)
             judged = np.flatnonzero(rows[:, -1]) if len(rows) else _NONE
+            found = np.empty((2, 0), dtype=np.int32)
             if len(judged):
                 space = self._space(workspace)
-                nearest[:, judged] = space.nearest(space.place(_vectors(rows[judged])))
-            save_array(path, nearest)
+                nearest = space.nearest(space.place(_vectors(rows[judged])))
+                found = np.stack([nearest.ravel(), np.tile(judged, NEAREST)]).astype(np.int32)[:, nearest.ravel() >= 0]
+            save_array(path, found[:, np.lexsort(found[::-1])])
         return open_array(path)
 
     def _linked(self, workspace: Workspace, members: Integers) -> Integers:

@@ -4,7 +4,9 @@ Pairs that are alike enter, found by ``MinHash`` or ``Embedding`` in their bucke
 leaves. The row of a document in the sketches ends with its size, in whatever the step counts.
 """
 
+import itertools
 from abc import abstractmethod
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -20,6 +22,8 @@ from groundup.corpus.document import Document, Dropped
 #: Of documents at least this share as long as the longest, the first is kept: order tells preference.
 ABOUT_AS_LONG = 0.8
 _PAIRS_TOGETHER = 1 << 13
+#: Pairs of a cluster that are compared beside those that were found: all, in a cluster of up to ten thousand.
+COMPARISONS = 10**8
 
 Keep = Literal["first", "longest"]
 
@@ -31,6 +35,9 @@ class NearStep(CrossStep):
     about as long) and those that are like it leave; then the same among the rest. So every document that leaves
     is like one that stays. Those that stay carry the fact ``cluster`` where others of theirs stay as well:
     what a split must not part. It may name clusters of several steps, one a line.
+
+    Those that stay in a cluster are compared with all others of it. In a very large one of which many stay, that would
+    take the square of its size: after ``COMPARISONS`` pairs, the rest is judged by the pairs that were found.
     """
 
     reason: str
@@ -64,34 +71,65 @@ class NearStep(CrossStep):
         """Decide which document of each cluster stays; takes memory for the pairs, not for all documents."""
         if workspace.decisions.exists():
             return
-        pairs = [open_array(workspace.repetitions(bucket)) for bucket in range(workspace.buckets)]
-        dropped: list[tuple[int, int, int]] = []
-        clusters: list[tuple[int, int]] = []
-        for members in _clusters(np.concatenate(pairs, axis=1)):
-            left = self._settle_cluster(workspace, members, dropped)
-            clusters += [(document, int(members[0])) for document in left if len(left) > 1]
+        pairs = np.concatenate(
+            [open_array(workspace.repetitions(bucket)) for bucket in range(workspace.buckets)], axis=1
+        )
+        dropped, clusters = array("q"), array("q")
+        for members in _clusters(pairs):
+            left = self._settle_cluster(workspace, members, pairs, dropped)
+            for document in left if len(left) > 1 else ():
+                clusters.extend((document, int(members[0])))
         with atomic_folder(workspace.decisions) as folder:
-            np.save(folder / "dropped.npy", np.array(sorted(dropped), dtype=np.int64).reshape(-1, 3))
-            np.save(folder / "clusters.npy", np.array(sorted(clusters), dtype=np.int64).reshape(-1, 2))
+            np.save(folder / "dropped.npy", _by_document(dropped, 3))
+            np.save(folder / "clusters.npy", _by_document(clusters, 2))
 
     def _settle_cluster(
-        self, workspace: Workspace, members: Integers, dropped: list[tuple[int, int, int]]
+        self, workspace: Workspace, members: Integers, pairs: Integers, dropped: "array[int]"
     ) -> list[int]:
-        """Add to ``dropped`` (document, the one that stays for it, percent of likeness); return those that stay."""
+        """Add to ``dropped`` document, the one that stays for it, percent of likeness; return those that stay."""
         sizes = _sizes(workspace, members) if self.keep == "longest" else members
         stay: list[int] = []
+        left = COMPARISONS
         while len(members):
+            left -= len(members)
+            if left < 0:
+                return stay + self._settle_linked(workspace, members, sizes, pairs, dropped)
             about = ABOUT_AS_LONG * sizes.max() if self.keep == "longest" else 0
             chosen = int(np.argmax(sizes >= about))
             kept = int(members[chosen])
             likeness = self.compare(workspace, members, np.full_like(members, kept))
             same = self.alike(likeness)
             same[chosen] = False
-            percent = np.rint(100 * likeness[same]).astype(np.int64)
-            dropped += [(int(d), kept, int(p)) for d, p in zip(members[same], percent, strict=True)]
+            for document, each in zip(members[same].tolist(), likeness[same].tolist(), strict=True):
+                dropped.extend((document, kept, round(100 * each)))
             stay.append(kept)
             same[chosen] = True
             members, sizes = members[~same], sizes[~same]
+        return stay
+
+    def _settle_linked(
+        self, workspace: Workspace, members: Integers, sizes: Integers, pairs: Integers, dropped: "array[int]"
+    ) -> list[int]:
+        """The same among the rest of a large cluster, by the pairs that were found; linear in these."""
+        later, earlier = pairs[:, np.isin(pairs[0], members) & np.isin(pairs[1], members)]
+        likeness = self.compare(workspace, later, earlier)
+        same = self.alike(likeness)
+        later, earlier, likeness = later[same], earlier[same], likeness[same]
+        like: dict[int, list[tuple[int, int]]] = {}
+        for one, other, each in zip(later.tolist(), earlier.tolist(), likeness.tolist(), strict=True):
+            like.setdefault(one, []).append((other, round(100 * each)))
+            like.setdefault(other, []).append((one, round(100 * each)))
+        left = dict(zip(members.tolist(), sizes.tolist(), strict=True))
+        stay: list[int] = []
+        while left:
+            about = ABOUT_AS_LONG * max(left.values()) if self.keep == "longest" else 0
+            for kept in [document for document, size in left.items() if size >= about]:
+                if left.pop(kept, None) is None:
+                    continue
+                stay.append(kept)
+                for document, percent in like.get(kept, ()):
+                    if left.pop(document, None) is not None:
+                        dropped.extend((document, kept, percent))
         return stay
 
     def verdicts(self, workspace: Workspace, shard: int) -> Verdicts:
@@ -134,11 +172,21 @@ def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, start + _PAIRS_TOGETHER) for start in range(0, count, _PAIRS_TOGETHER))
 
 
-def _clusters(pairs: Integers) -> list[Integers]:
+def _clusters(pairs: Integers) -> Iterator[Integers]:
     """Connected documents, in order."""
     documents, places = np.unique(pairs, return_inverse=True)
     places = places.reshape(pairs.shape)
     clusters = Clusters(len(documents))
-    for later, earlier in zip(places[0].tolist(), places[1].tolist(), strict=True):
-        clusters.union(later, earlier)
-    return [documents[group] for group in clusters.groups()]
+    for chunk in _chunks(places.shape[1]):
+        for later, earlier in places[:, chunk].T.tolist():
+            clusters.union(later, earlier)
+    firsts = np.fromiter(map(clusters.find, range(len(documents))), dtype=np.int64, count=len(documents))
+    order = np.argsort(firsts, kind="stable")
+    borders = [0, *(np.flatnonzero(np.diff(firsts[order])) + 1).tolist(), len(order)]
+    return (documents[order[start:end]] for start, end in itertools.pairwise(borders) if end > start)
+
+
+def _by_document(rows: "array[int]", width: int) -> Integers:
+    """Rows of so many numbers in order of the first, which is in no two of them."""
+    found = np.frombuffer(rows, dtype=np.int64).reshape(-1, width)
+    return found[np.argsort(found[:, 0])]

@@ -24,6 +24,9 @@ RATIO_FROM = 64 * MEGABYTE
 _CHUNK = 2**16
 #: Output is made, and judged, in pieces of at most this size.
 _LARGEST = 2**20
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+#: A frame that holds a dictionary, and how large that may be.
+_DICTIONARY, _LARGEST_DICTIONARY = b"\x5d\x2a\x4d\x18", 16 * MEGABYTE
 #: What a file begins with says how it is compressed.
 MAGIC_BYTES = 10
 
@@ -80,12 +83,13 @@ class _Zstandard:
     #: Larger windows (``zstd --long``) would need that much memory in every worker.
     _WINDOW = 2**27
 
-    def __init__(self) -> None:
+    def __init__(self, dictionary: bytes = b"") -> None:
         try:
             import zstandard
         except ImportError as error:
             raise UsageError("reading .zst needs zstandard; pip install 'groundup[data]'") from error
-        self._frame = zstandard.ZstdDecompressor(max_window_size=self._WINDOW).decompressobj()
+        known = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
+        self._frame = zstandard.ZstdDecompressor(known, max_window_size=self._WINDOW).decompressobj()
         self._input = io.BytesIO()
         self._output = io.BytesIO()
         self.needs_input = True
@@ -109,8 +113,8 @@ class _Zstandard:
         return output
 
 
-def _decoder(magic: bytes) -> Callable[[], _Decoder] | None:
-    """What decodes a member that begins with these bytes."""
+def _decoder(magic: bytes, dictionary: bytes = b"") -> Callable[[], _Decoder] | None:
+    """What decodes a member that begins with these bytes; the dictionary is one of Zstandard."""
     if magic.startswith(b"\x1f\x8b\x08"):
         return _Gzip
     if magic.startswith(b"BZh") and magic[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
@@ -118,8 +122,8 @@ def _decoder(magic: bytes) -> Callable[[], _Decoder] | None:
     if magic.startswith(b"\xfd7zXZ\0"):
         return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=256 * MEGABYTE)
     skippable = magic[:1] and 0x50 <= magic[0] <= 0x5F and magic[1:4] == b"\x2a\x4d\x18"
-    if magic.startswith(b"\x28\xb5\x2f\xfd") or skippable:
-        return _Zstandard
+    if magic.startswith(_ZSTANDARD) or skippable:
+        return lambda: _Zstandard(dictionary)
     return None
 
 
@@ -137,6 +141,7 @@ class Unpacked(io.RawIOBase):
         self._input = b""
         self._ended = False
         self._begun = False
+        self._dictionary = b""
         self._fill(MAGIC_BYTES)
         self.compressed = not plain and _decoder(self._input) is not None
         self._member: _Decoder | None = None
@@ -208,12 +213,37 @@ class Unpacked(io.RawIOBase):
         self._fill(MAGIC_BYTES)
         if not self._input:
             return False
-        decoder = _decoder(self._input)
+        if self._input.startswith(_DICTIONARY) and not self._read_dictionary():
+            return False
+        decoder = _decoder(self._input, self._dictionary)
         if decoder is None:
             position = self.consumed - len(self._input)
             self.trouble = Trouble("damaged archive", f"no compressed data at byte {position}")
             return False
         self._member = decoder()
+        return True
+
+    def _read_dictionary(self) -> bool:
+        """Archives of the web carry the dictionary of all their frames in a frame before them, compressed or not
+        (https://iipc.github.io/warc-specifications/specifications/warc-zstd/)."""
+        size = int.from_bytes(self._input[4:8], "little")
+        if size > _LARGEST_DICTIONARY:
+            self.trouble = Trouble("damaged archive", f"a dictionary of {size} bytes")
+            return False
+        self._fill(8 + size)
+        content, self._input = self._input[8 : 8 + size], self._input[8 + size :]
+        if content.startswith(_ZSTANDARD):
+            frame, unpacked = _Zstandard(), bytearray()
+            try:
+                while len(unpacked) < _LARGEST_DICTIONARY and (piece := frame.decompress(content, 1 << 17)):
+                    unpacked += piece
+                    content = b""
+            except Exception as error:  # as above
+                self.trouble = Trouble("damaged archive", f"its dictionary: {_one_line(error)}")
+                return False
+            content = bytes(unpacked)
+        self._dictionary = content
+        self._fill(MAGIC_BYTES)
         return True
 
     def _judge(self) -> None:

@@ -1,14 +1,15 @@
 """Dumps of Wikipedia and other MediaWiki sites (``pages-articles.xml.bz2``) → articles in wikitext.
 
 The XML is read as a stream of events, one page in memory at a time. Ids end with the page's number in the wiki.
-Format: https://www.mediawiki.org/wiki/Help:Export and its schema export-0.11.xsd.
+Format: https://www.mediawiki.org/wiki/Help:Export and its schemas, export-0.3.xsd to export-0.11.xsd. A page's text is
+that of its newest revision, in its main slot; where that is hidden or only described (dumps of stubs), there is none.
 """
 
 import bz2
 import itertools
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
@@ -29,18 +30,27 @@ _ROOT = b"<mediawiki>"
 
 
 @dataclass
-class _Page:
-    """What the events have told of a page so far: of several revisions, the last one counts."""
+class _Revision:
+    """One version of a page."""
 
-    title: str = ""
-    namespace: str = "0"
-    id: str = ""
-    redirect: bool = False
     date: str = ""
     model: str = "wikitext"
     text: str | None = ""
     """None: longer than the limit."""
     size: int = 0
+    hidden: bool = False
+
+
+@dataclass
+class _Page:
+    """What the events have told of a page so far."""
+
+    title: str = ""
+    namespace: str = ""
+    """Empty before version 0.6 of the format."""
+    id: str = ""
+    redirect: bool = False
+    newest: _Revision = field(default_factory=_Revision)
 
 
 class _Pages:
@@ -50,10 +60,13 @@ class _Pages:
         self.finished: list[_Page] = []
         self.language = ""
         self.base = ""
+        self.namespaces: set[str] = set()
+        """Names of those that hold no articles."""
         self.root = ""
         self.described = False
         self._limit = limit
         self._page: _Page | None = None
+        self._revision = _Revision()
         self._path: list[str] = []
         self._pieces: list[str] = []
         self._size = 0
@@ -71,8 +84,12 @@ class _Pages:
             self.language = next((value for key, value in attributes.items() if key.endswith(" lang")), "")
         elif name == "page":
             self._page = _Page()
+        elif name == "revision":
+            self._revision = _Revision()
         elif name == "redirect" and self._page:
             self._page.redirect = True
+        elif self._path[-2:] == ["revision", "text"]:
+            self._revision.hidden = "deleted" in attributes
 
     def text(self, piece: str) -> None:
         self._size += len(piece)
@@ -87,9 +104,13 @@ class _Pages:
             self.described = True
         elif name == "base" and parent == "siteinfo":
             self.base = value or ""
+        elif name == "namespace" and value:
+            self.namespaces.add(value)
         elif name == "page" and self._page:
             self.finished.append(self._page)
             self._page = None
+        elif name == "revision" and self._page and self._revision.date >= self._page.newest.date:
+            self._page.newest = self._revision
         elif self._page:
             self._note(self._page, f"{parent}/{name}", value)
         self._pieces, self._size = [], 0
@@ -103,11 +124,11 @@ class _Pages:
             case "page/id":
                 page.id = value or ""
             case "revision/timestamp":
-                page.date = value or ""
+                self._revision.date = value or ""
             case "revision/model":
-                page.model = value or ""
+                self._revision.model = value or ""
             case "revision/text":
-                page.text, page.size = value, self._size
+                self._revision.text, self._revision.size = value, self._size
 
 
 def read_mediawiki(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
@@ -120,7 +141,7 @@ def read_mediawiki(part: Part, config: ReadingConfig) -> Iterator[Document | Dro
             if part.begin:
                 site = _site(part, config)
                 events.Parse(_ROOT)
-                pages.language, pages.base = site.language, site.base
+                pages.language, pages.base, pages.namespaces = site.language, site.base, site.namespaces
             while chunk := handle.read1(_CHUNK):
                 position += len(chunk)
                 events.Parse(chunk)
@@ -143,25 +164,38 @@ def read_mediawiki(part: Part, config: ReadingConfig) -> Iterator[Document | Dro
 
 
 def _document(page: _Page, site: _Pages, part: Part, config: ReadingConfig) -> Document | Dropped:
-    facts = {"kind": "wikitext", "language": site.language, "date": page.date, "url": ""}
-    if site.base and page.title:
-        facts["url"] = urllib.parse.urljoin(
-            site.base, urllib.parse.quote(page.title.replace(" ", "_"), safe="/:(),'!*;@")
-        )
+    newest = page.newest
+    facts = {"kind": "wikitext", "language": site.language, "date": newest.date, "url": _address(page.title, site.base)}
     facts = {name: value for name, value in facts.items() if value}
     title = " ".join(page.title.split())
     empty = replace(part.empty(config), id=f"{part.name}:{page.id or title}", title=title, facts=facts)
     if page.redirect:
-        return Dropped(empty, "redirect", "it only names another page", page.size)
-    if page.namespace != "0":
-        return Dropped(empty, "not an article", f"namespace {page.namespace}", page.size)
-    if page.model != "wikitext":
-        return Dropped(empty, "not an article", f"its content is {page.model}", page.size)
-    if page.text is None:
-        return Dropped(empty, "too large", f"{page.size} characters, the limit is {config.max_bytes}", page.size)
-    if not page.text:
-        return Dropped(empty, "empty", "no text", 0)
-    return replace(empty, text=page.text)
+        return Dropped(empty, "redirect", "it only names another page", newest.size)
+    if namespace := _namespace(page, site):
+        return Dropped(empty, "not an article", f"namespace {namespace}", newest.size)
+    if newest.model != "wikitext":
+        return Dropped(empty, "not an article", f"its content is {newest.model}", newest.size)
+    if newest.text is None:
+        return Dropped(empty, "too large", f"{newest.size} characters, the limit is {config.max_bytes}", newest.size)
+    if not newest.text:
+        return Dropped(empty, "empty", "its text was hidden" if newest.hidden else "no text", 0)
+    return replace(empty, text=newest.text)
+
+
+def _namespace(page: _Page, site: _Pages) -> str:
+    """That of a page that is no article."""
+    if page.namespace:
+        return page.namespace if page.namespace != "0" else ""
+    prefix = page.title.partition(":")[0]
+    return prefix if prefix in site.namespaces and prefix != page.title else ""
+
+
+def _address(title: str, base: str) -> str:
+    """Of a page, in the place of the main page, whose address the site gives (``…/wiki/Main_Page``, ``…?title=…``)."""
+    if not base or not title:
+        return ""
+    place = max(base.rfind("/"), base.rfind("=")) + 1
+    return base[:place] + urllib.parse.quote(title.replace(" ", "_"), safe="/:(),'!*;@")
 
 
 def _site(part: Part, config: ReadingConfig) -> _Pages:

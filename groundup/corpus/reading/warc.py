@@ -1,98 +1,192 @@
 """Web archives: WARC (pages as they were sent), WET (their text) and WAT (their links), as Common Crawl makes them.
 
-Format: ISO 28500:2017; https://commoncrawl.org/get-started. Ids end with the record's number in the file.
+Format: ISO 28500:2017 (WARC 1.1; 1.0 and the drafts before it differ in nothing that is read here). Ids end with the
+record's number in the file, counted over the records that can hold text.
+
+What an archive claims is not believed: a record must be followed by the next one or by the end. Where it is not, its
+length is wrong; it is dropped, and reading goes on at the next line that begins a record.
 """
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from groundup.core.errors import UsageError
 from groundup.corpus.document import Document, Dropped
 from groundup.corpus.reading.config import ReadingConfig
 from groundup.corpus.reading.formats import Part, contents, trouble_of
+from groundup.corpus.reading.http import HEAD_BYTES, Response, fields, response
 from groundup.corpus.reading.text import decode, decode_declared, decode_html
 
 _HTML = ("text/html", "application/xhtml+xml")
 _OK = 200
+_WITH_TEXT = ("response", "conversion", "resource")
+#: What servers say who do not know, and how a page begins then (WHATWG MIME Sniffing, sections 5 and 7.1).
+_UNKNOWN = ("", "unknown/unknown", "application/unknown", "*/*")
+_MARKUP = re.compile(
+    rb"(?:\xef\xbb\xbf)?[\t\n\f\r ]*<(?:!doctype html|!--|(?:html|head|script|iframe|h1|div|font|table|a|style|title|b|"
+    rb"body|br|p)[\t\n\f\r />])",
+    re.I,
+)
+_VERSION = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([^\"';\s]+)", re.I)
+_PIECE = 2**20
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One record; of one that is damaged, what is known of it."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    """By lower-case name."""
+    size: int = 0
+    """Bytes of its block, or of what stands in a record's place."""
+    block: bytes = b""
+    """Its content, as far as it is wanted."""
+    missing: int = 0
+    """Bytes of the block after which the file ends."""
+    damage: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.fields.get("warc-type", "").lower()
+
+    @property
+    def mime(self) -> str:
+        return _mime(self.fields.get("content-type", ""))
+
+    @property
+    def is_wat(self) -> bool:
+        return self.kind == "metadata" and self.mime == "application/json"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it can hold text; requests, pages that were the same before and the crawler's notes do not."""
+        return bool(self.damage) or self.kind in _WITH_TEXT or self.is_wat
 
 
 def read_warc(part: Part, config: ReadingConfig) -> Iterator[Document | Dropped]:
     """Pages (kind ``html``) of responses with status 200, plain texts, and the texts of a WET file."""
     with contents(part, config) as (handle, unpacked):
-        number = 0
-        try:
-            for record in _records(handle):
-                number += 1
-                yield _document(record, part.empty(config, number), config)
-        except OSError as error:
-            if not unpacked.trouble:
-                detail = f"after record {number}: {' '.join(str(error).split())}"
-                yield part.rest(config, "damaged WARC", detail, max(0, part.bytes - unpacked.consumed))
+        records = (record for record in _records(handle, config.max_bytes + HEAD_BYTES) if record.counts)
+        for number, record in enumerate(records, start=1):
+            yield _document(record, part.empty(config, number), config)
         yield from trouble_of(part, config, unpacked)
 
 
-def _records(handle: Any) -> Iterator[Any]:
-    """The records that hold pages, texts or metadata."""
-    try:
-        from fastwarc.warc import ArchiveIterator, WarcRecordType
-    except ImportError as error:
-        raise UsageError("reading .warc needs fastwarc; pip install 'groundup[data]'") from error
-    wanted = WarcRecordType.response | WarcRecordType.conversion | WarcRecordType.resource | WarcRecordType.metadata
-    records: Iterator[Any] = ArchiveIterator(handle, record_types=wanted, auto_decode="all", stream_detect=False)
-    for record in records:
-        if record.record_type != WarcRecordType.metadata or _is_wat(record):
-            yield record
+def _records(handle: BinaryIO, limit: int) -> Iterator[_Record]:
+    """The records in order, with at most ``limit`` bytes of their blocks."""
+    line = _next_line(handle)
+    while line:
+        if not _VERSION.fullmatch(line):
+            size, line = _to_next_record(handle, line)
+            yield _Record(size=size, damage=f"{size} bytes that are no record")
+            continue
+        record = _block(handle, _head(handle), limit)
+        line = b"" if record.missing else _next_line(handle)
+        if line and not _VERSION.fullmatch(line):
+            size, line = _to_next_record(handle, line)
+            record = replace(record, size=record.size + size, damage=record.damage or "its length is wrong")
+        yield record
 
 
-def _is_wat(record: Any) -> bool:
-    return (record.headers.get("Content-Type") or "").startswith("application/json")
+def _next_line(handle: BinaryIO) -> bytes:
+    """The next line that is not empty; nothing at the end."""
+    while (line := handle.readline(HEAD_BYTES)) in (b"\r\n", b"\n"):
+        pass
+    return line
 
 
-def _document(record: Any, empty: Document, config: ReadingConfig) -> Document | Dropped:
-    headers = record.headers
-    mime, charset = _type(record)
+def _to_next_record(handle: BinaryIO, line: bytes) -> tuple[int, bytes]:
+    """How many bytes from ``line`` on are none, and the line that begins a record; nothing at the end."""
+    size, begins = 0, False
+    while line and not (begins and _VERSION.fullmatch(line)):
+        size, begins = size + len(line), line.endswith(b"\n")
+        line = handle.readline(HEAD_BYTES)
+    return size, line
+
+
+def _head(handle: BinaryIO) -> dict[str, str]:
+    lines, size = [], 0
+    while (line := handle.readline(HEAD_BYTES)) not in (b"\r\n", b"\n", b"") and size < HEAD_BYTES:
+        lines.append(line)
+        size += len(line)
+    return fields(b"".join(lines))
+
+
+def _block(handle: BinaryIO, known: dict[str, str], limit: int) -> _Record:
+    length = known.get("content-length", "")
+    if not (length.isascii() and length.isdecimal() and len(length) < 19):
+        return _Record(known, damage=f"its length is {length or 'not given'}")
+    left = int(length)
+    wanted = _Record(known).counts
+    block = handle.read(min(left, limit)) if wanted else b""
+    left -= len(block)
+    while left and (piece := handle.read(min(left, _PIECE))):
+        left -= len(piece)
+    return _Record(known, int(length), block, left)
+
+
+def _document(record: _Record, empty: Document, config: ReadingConfig) -> Document | Dropped:
+    known = record.fields
+    sent = response(record.block) if record.mime == "application/http" else None
+    stated = (sent.fields if sent else known).get("content-type", "")
+    mime = _mime(stated) if sent or record.mime != "application/http" else ""
+    if mime in _UNKNOWN:
+        mime = _mime(known.get("warc-identified-payload-type", "")) or mime
     facts = {
-        "url": (headers.get("WARC-Target-URI") or "").strip("<>"),  # as WARC 1.0 wrote them
-        "date": headers.get("WARC-Date"),
-        "language": headers.get("WARC-Identified-Content-Language"),
+        "url": known.get("warc-target-uri", "").strip("<>"),  # as WARC 1.0 wrote them
+        "date": known.get("warc-date", ""),
+        "language": known.get("warc-identified-content-language", ""),
         "mime": mime,
+        "truncated": known.get("warc-truncated", ""),
     }
     empty = replace(empty, facts={name: " ".join(value.split()) for name, value in facts.items() if value})
-    size = int(record.content_length)
-    if _is_wat(record):
+    size = record.size
+    if record.damage:
+        return Dropped(empty, "damaged record", record.damage, size)
+    if record.missing:
+        return Dropped(empty, "truncated record", f"{size - record.missing} of {size} bytes", size - record.missing)
+    if record.is_wat:
         return Dropped(empty, "metadata only", "a WAT record holds links, no text; read the WARC or WET file", size)
-    if record.is_http and record.http_headers and record.http_headers.status_code != _OK:
-        return Dropped(empty, "HTTP status", f"{record.http_headers.status_code}", size)
-    if mime not in (*_HTML, "text/plain"):
-        return Dropped(empty, "not a page", f"its type is {mime or 'not given'}", size)
-    limit = config.max_bytes + 1
-    packed = _packed(record)
-    raw = record.reader.read(limit if packed else min(limit, size))
-    if len(raw) >= limit:
+    if "warc-segment-number" in known:
+        return Dropped(empty, "segmented record", "it goes on in other records", size)
+    if sent and sent.status != _OK:
+        return Dropped(empty, "HTTP status", f"{sent.status}", size)
+    if len(record.block) < size:
+        return Dropped(empty, "too large", f"more than {config.max_bytes} bytes", size)
+    return _page(empty, mime, _charset(stated), size, sent or Response(_OK, {}, record.block), config)
+
+
+def _page(
+    empty: Document, mime: str, charset: str, size: int, sent: Response, config: ReadingConfig
+) -> Document | Dropped:
+    """The text of a body, if it is of a kind that has one."""
+    if mime not in (*_HTML, "text/plain", *_UNKNOWN):
+        return Dropped(empty, "not a page", f"its type is {mime}", size)
+    raw, whole = sent.decoded(config.max_bytes)
+    if len(raw) > config.max_bytes:
         return Dropped(empty, "too large", f"more than {config.max_bytes} bytes", max(size, len(raw)))
-    if len(raw) < size and not packed:
-        return Dropped(empty, "truncated record", f"{len(raw)} of {size} bytes", len(raw))
     if not raw:
         return Dropped(empty, "empty", "0 bytes", 0)
-    if mime in _HTML:
+    if mime in _UNKNOWN and not _MARKUP.match(raw):
+        return Dropped(empty, "not a page", f"its type is {mime or 'not given'}", size)
+    if not whole:
+        empty = replace(empty, facts={"truncated": "unspecified", **empty.facts})
+    if mime != "text/plain":
         return decode_html(empty, raw, charset)
     return decode_declared(empty, raw, charset) if charset else decode(empty, raw)
 
 
-def _type(record: Any) -> tuple[str, str]:
-    """MIME type and character set: of the response, or of the record itself (WET)."""
-    value = (record.http_content_type or "") if record.is_http else (record.headers.get("Content-Type") or "")
-    charset = (record.http_charset or "") if record.is_http else ""
-    return " ".join(value.partition(";")[0].lower().split()), charset
+def _mime(value: str) -> str:
+    return " ".join(value.partition(";")[0].lower().split())
 
 
-def _packed(record: Any) -> bool:
-    """Whether a page was sent compressed or in pieces, so that its length is not that of the record."""
-    headers = record.http_headers if record.is_http else None
-    return bool(headers and (headers.get("Content-Encoding") or headers.get("Transfer-Encoding")))
+def _charset(value: str) -> str:
+    found = _CHARSET.search(value)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True)
@@ -114,9 +208,9 @@ def read_links(path: str | Path, config: ReadingConfig | None = None) -> Iterato
     config = config or ReadingConfig()
     part = Part(str(path), Path(path).name, "warc", 0)
     with contents(part, config) as (handle, _):
-        for record in _records(handle):
-            raw = record.reader.read(config.max_bytes) if _is_wat(record) else b""
-            if found := _links(raw, record.headers.get("WARC-Target-URI") or ""):
+        for record in _records(handle, config.max_bytes):
+            raw = record.block if record.is_wat else b""
+            if found := _links(raw, record.fields.get("warc-target-uri", "")):
                 yield found
 
 

@@ -1,6 +1,7 @@
 import json
 import pickle
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -94,7 +95,7 @@ def test_clusters_part_few_of_those_that_say_the_same(
     whole = details(list(run(Embedding(CONFIG), [corpus], tmp_path / "whole")))
     monkeypatch.setattr(module, "CLUSTER", 50)
     parted = details(list(run(Embedding(CONFIG), [corpus], tmp_path / "parted")))
-    assert len(module._read_space(tmp_path / "parted/space.safetensors").centres) == 20
+    assert len(module._read_space(tmp_path / "parted/space" / module.SPACE).centres) == 20
     assert set(parted) <= set(whole)
     assert len(parted) >= 0.95 * len(whole)
 
@@ -138,6 +139,44 @@ def test_any_number_of_processes_writes_the_same_bytes(
     build(replace(config, workers=2), tmp_path / "two", seed=1)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert "same content" in (tmp_path / "one" / "dropped.jsonl").read_text(encoding="utf-8")
+
+
+def test_the_space_that_is_there_first_is_everybodys(
+    tmp_path: Path, corpus: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two ranks that make it at once; on different machines theirs might differ."""
+    few, step = corpus[::20], Embedding(CONFIG)
+    first = step._space(sketched(step, few, tmp_path / "first"))
+    workspace = sketched(step, few, tmp_path / "second")
+    make = module.Space.of
+
+    def overtaken(sample: module.Bytes, clusters: int) -> module.Space:
+        made = make(sample, clusters)
+        if not (workspace.folder / "space").exists():
+            shutil.copytree(tmp_path / "first/space", workspace.folder / "space")
+        return replace(made, mean=made.mean + 1)
+
+    monkeypatch.setattr(module.Space, "of", overtaken)
+    assert (step._space(workspace).mean == first.mean).all()
+
+
+def test_a_bucket_reads_its_own_clusters_only(
+    tmp_path: Path, corpus: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLUSTER", 25)
+    step = Embedding(CONFIG)
+    workspace = sketched(step, corpus, tmp_path, memory=200_000)
+    assert workspace.buckets > 4
+    compared: list[int] = []
+    linked = Embedding._linked
+    monkeypatch.setattr(
+        Embedding,
+        "_linked",
+        lambda self, where, group: (compared.extend(group.tolist()), linked(self, where, group))[1],
+    )
+    found = [step.find(workspace, bucket) for bucket in range(workspace.buckets)]
+    assert len(compared) == module.NEAREST * len(corpus) == 2 * 1000
+    assert sum(part.shape[1] for part in found) > 100
 
 
 def test_clusters_of_an_earlier_step_are_kept(tmp_path: Path, prose: Prose) -> None:

@@ -19,7 +19,7 @@ from groundup.corpus.pipeline.executor import Task, Tell
 from groundup.corpus.reading import ReadingConfig
 from tests.corpus.pipeline.conftest import contents
 
-STEPS = ("clean", "exact-duplicates", "long-enough", "minhash", "near-duplicates")
+STEPS = ("clean", "exact-duplicates", "long-enough", "embedding", "minhash", "near-duplicates")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,7 @@ def test_the_bytes_are_those_of_one_process_and_of_several(cluster: Cluster, row
     build(replace(config, executor="ray", workers=0), tmp_path / "ray", seed=1)
     assert contents(tmp_path / "ray") == contents(tmp_path / "one") == contents(tmp_path / "two")
     assert not (tmp_path / "ray-shards").exists()
+    assert b"same content" in (tmp_path / "ray" / "dropped.jsonl").read_bytes()
 
 
 def test_a_worker_that_is_killed_costs_nothing_and_its_task_is_done_again(cluster: Cluster, tmp_path: Path) -> None:

@@ -82,14 +82,18 @@ def test_ranks_share_the_work_and_any_later_call_puts_it_together(config: Corpus
     assert contents(tmp_path / "ranks") == contents(tmp_path / "one")
 
 
-def test_killed_in_the_middle_it_ends_in_the_same_bytes(config: CorpusConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [STEPS, ("clean", "embedding")], ids=["all", "embedding"])
+def test_killed_in_the_middle_it_ends_in_the_same_bytes(
+    steps: tuple[str, ...], config: CorpusConfig, tmp_path: Path
+) -> None:
     """The parent of two workers is killed as soon as some shards are done; what is done is not done again."""
+    config = replace(config, steps=steps)
     build(config, tmp_path / "whole", seed=1)
     script = BEGIN + (
         "work = passes.ShardPass.__call__\n"
         "passes.ShardPass.__call__ = lambda *given: (time.sleep(0.2), work(*given))\n"
         "reading = ReadingConfig(shard_megabytes=0.01)\n"
-        f"build(CorpusConfig(path=path, steps={STEPS}, workers=1, reading=reading), out, 1)"
+        f"build(CorpusConfig(path=path, steps={steps}, workers=1, reading=reading), out, 1)"
     )
     out = tmp_path / "killed"
     for number in (0, 1):

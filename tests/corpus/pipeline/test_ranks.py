@@ -49,12 +49,17 @@ def config(rows: Path) -> CorpusConfig:
     return CorpusConfig(path=rows, steps=STEPS, workers=1, reading=ReadingConfig(shard_megabytes=0.01))
 
 
-def test_a_rank_that_is_killed_and_started_again_changes_nothing(config: CorpusConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [STEPS, ("clean", "embedding")], ids=["minhash", "embedding"])
+def test_a_rank_that_is_killed_and_started_again_changes_nothing(
+    steps: tuple[str, ...], config: CorpusConfig, tmp_path: Path
+) -> None:
+    config = replace(config, steps=steps)
     build(config, tmp_path / "alone", seed=1)
+    assert "embedding" not in steps or b"same content" in (tmp_path / "alone" / "dropped.jsonl").read_bytes()
     out = tmp_path / "ranks"
 
     def start(rank: int) -> Any:
-        words = [sys.executable, "-c", SCRIPT.format(steps=STEPS), str(config.path), str(out), str(rank)]
+        words = [sys.executable, "-c", SCRIPT.format(steps=steps), str(config.path), str(out), str(rank)]
         return subprocess.Popen(words, stderr=subprocess.PIPE, encoding="utf-8")
 
     first, second = start(0), start(1)

@@ -125,6 +125,29 @@ def test_a_category_is_a_folder_of_sites_and_addresses(tmp_path: Path) -> None:
         Blocklist(BlocklistConfig(categories=(tmp_path / "empty",)))
 
 
+def test_the_folders_of_ut1_as_they_are_unpacked(tmp_path: Path) -> None:
+    """blacklists/CATEGORY/domains, urls, expressions, usage; only the first two are read."""
+    adult = tmp_path / "blacklists" / "adult"
+    adult.mkdir(parents=True)
+    listed(adult, "bad.example", "xn--bro-hoa.example", "203.0.113.9", "bad.example", name="domains")
+    (adult / "urls").write_bytes(b"host.example/~bad\r\nother.example/gallery/index.html\r\n")
+    listed(adult, "(^|[-\\?+=/_])(bad|worse)([-\\?+=/_]|$)", name="expressions")
+    listed(adult, "black", name="usage")
+    listed(adult, "# adult", "DEFAULT_LANGUAGE=", name="very_restrictive_expression")
+    step = Blocklist(BlocklistConfig(categories=(adult,)))
+    expected = {
+        "https://sub.bad.example/": "blocked site",
+        "http://büro.example/": "blocked site",
+        "http://203.0.113.9:81/": "blocked site",
+        "http://host.example/~bad/x": "blocked page",
+        "http://other.example/gallery/index.html?page=2": "blocked page",
+        "http://other.example/gallery/": "",
+        "http://good.example/bad": "",
+        "http://black/": "",
+    }
+    assert {url: reason(step, document(url=url)) for url in expected} == expected
+
+
 def test_pages_lie_below_pages() -> None:
     assert page_of("HTTPS://User@Www.Example.org:80/a/B?c=/d#e") == "example.org/a/b?c=/d"
     assert list(pages_of("a.org/b/c?d")) == ["a.org/b/c?d", "a.org/b/c", "a.org/b"]

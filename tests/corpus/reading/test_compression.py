@@ -115,3 +115,25 @@ def test_blocks_of_zstandard_that_stand_for_much_stay_in_bounds() -> None:
     handle, unpacked = unpack(io.BytesIO(frame), ReadingConfig())
     total = sum(len(piece) for piece in iter(lambda: handle.read(2**20), b""))
     assert total < 2**27 and unpacked.trouble is not None and unpacked.trouble.reason == "decompression bomb"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_frames_with_a_dictionary_before_them(packed: bool) -> None:
+    """As web archives have them: a skippable frame of its own magic number, then a frame for each record."""
+    zstandard = pytest.importorskip("zstandard")
+    records = [f"WARC/1.1 record {number} and what all of them say".encode() * 3 for number in range(300)]
+    dictionary = zstandard.train_dictionary(2000, records)
+    packer = zstandard.ZstdCompressor(dict_data=dictionary)
+    content = zstd(dictionary.as_bytes()) if packed else dictionary.as_bytes()
+    head = b"\x5d\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+    raw = head + b"".join(map(packer.compress, records))
+    handle, unpacked = unpack(io.BytesIO(raw), ReadingConfig())
+    assert handle.read() == b"".join(records) and unpacked.trouble is None
+    for damaged in (
+        raw[len(head) :],
+        head[:4] + b"\xff\xff\xff\x7f" + raw[8:],
+        raw[: len(head) // 2],
+        raw[: len(head) + 9],
+    ):
+        handle, unpacked = unpack(io.BytesIO(damaged), ReadingConfig())
+        assert handle.read() == b"" and unpacked.trouble is not None

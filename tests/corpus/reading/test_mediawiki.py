@@ -59,11 +59,72 @@ def test_articles_of_a_dump(tmp_path: Path, read: Any) -> None:
     }
 
 
-def test_of_several_revisions_the_last_counts(tmp_path: Path, read: Any) -> None:
-    old = "<revision><timestamp>2001-01-01T00:00:00Z</timestamp><text>alt</text></revision>"
-    (tmp_path / "x.xml").write_text(HEAD + page(1, "neu", more=old) + TAIL, encoding="utf-8")
+OLD = "<revision><timestamp>2001-01-01T00:00:00Z</timestamp><text>alt</text></revision>"
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+def test_of_several_revisions_the_newest_counts(tmp_path: Path, read: Any, order: str) -> None:
+    text = page(1, "neu", more=OLD if order == "ascending" else "")
+    text = text if order == "ascending" else text.replace("</revision>", f"</revision>{OLD}")
+    (tmp_path / "x.xml").write_text(HEAD + text + TAIL, encoding="utf-8")
     kept, _ = read(tmp_path)
     assert kept["x.xml:1"].text == "neu" and kept["x.xml:1"].facts["date"].startswith("2024")
+
+
+def test_a_revision_has_nothing_of_the_one_before(tmp_path: Path, read: Any) -> None:
+    later = "<revision><timestamp>2025-01-01T00:00:00Z</timestamp>{}</revision>"
+    pages = [
+        page(1, model="css").replace("</revision>", "</revision>" + later.format("<text>now prose</text>")),
+        page(2).replace("</revision>", "</revision>" + later.format('<text deleted="deleted" />')),
+        page(3).replace("</revision>", "</revision>" + later.format('<text bytes="99" id="7" sha1="x" />')),
+    ]
+    (tmp_path / "x.xml").write_text(HEAD + "".join(pages) + TAIL, encoding="utf-8")
+    kept, dropped = read(tmp_path)
+    assert {name: item.text for name, item in kept.items()} == {"x.xml:1": "now prose"}
+    assert {name: item.detail for name, item in dropped.items()} == {
+        "x.xml:2": "its text was hidden",
+        "x.xml:3": "no text",
+    }
+
+
+def test_slots_uploads_and_comments_are_no_text(tmp_path: Path, read: Any) -> None:
+    """Version 0.11: other slots stand in ``content``; files have ``upload``, which has dates of its own."""
+    slot = (
+        "<content><role>mediainfo</role><model>json</model><format>application/json</format><text>{}</text></content>"
+    )
+    upload = "<upload><timestamp>2030-01-01T00:00:00Z</timestamp><comment>c</comment><filename>f</filename></upload>"
+    text = page(1, "Prosa").replace("</revision>", f"<sha1>s</sha1>{slot}<comment>k</comment></revision>{upload}")
+    (tmp_path / "x.xml").write_text(HEAD + text + TAIL, encoding="utf-8")
+    kept, dropped = read(tmp_path)
+    assert not dropped and kept["x.xml:1"].text == "Prosa" and kept["x.xml:1"].facts["date"].startswith("2024")
+
+
+@pytest.mark.parametrize("size", [64.0, 1e-4])
+def test_namespaces_of_old_dumps_are_in_the_titles(tmp_path: Path, read: Any, size: float) -> None:
+    """Before version 0.6 a page has no ``ns``, and no ``model``."""
+    spaces = '<namespaces><namespace key="0" /><namespace key="1">Diskussion</namespace></namespaces></siteinfo>'
+    titles = ["Anna", "Diskussion:Anna", "Terminator: Teil 2", "Diskussion"]
+    pages = [page(number, title=title) for number, title in enumerate(titles)]
+    old = (HEAD.replace("</siteinfo>", spaces) + "".join(pages) + TAIL).replace("<ns>0</ns>", "")
+    (tmp_path / "x.xml").write_text(old.replace("<model>wikitext</model>", ""), encoding="utf-8")
+    kept, dropped = read(tmp_path, ReadingConfig(shard_megabytes=size))
+    assert [item.title for item in kept.values()] == ["Anna", "Terminator: Teil 2", "Diskussion"]
+    assert [item.detail for item in dropped.values()] == ["namespace Diskussion"]
+
+
+@pytest.mark.parametrize(
+    ("base", "title", "address"),
+    [
+        ("https://x.org/wiki/Main_Page", "Terminator:2", "https://x.org/wiki/Terminator:2"),
+        ("https://x.org/wiki/Main_Page", "/dev/null", "https://x.org/wiki//dev/null"),
+        ("https://x.org/w/index.php?title=Main_Page", "Who?", "https://x.org/w/index.php?title=Who%3F"),
+    ],
+)
+def test_addresses(tmp_path: Path, read: Any, base: str, title: str, address: str) -> None:
+    head = HEAD.replace("https://de.wikipedia.org/wiki/Wikipedia:Hauptseite", base)
+    (tmp_path / "x.xml").write_text(head + page(1, title=title) + TAIL, encoding="utf-8")
+    kept, _ = read(tmp_path)
+    assert kept["x.xml:1"].facts["url"] == address
 
 
 @settings(max_examples=25, deadline=None)

@@ -9,7 +9,6 @@ import pytest
 from groundup.corpus.reading import ReadingConfig
 from groundup.corpus.reading.warc import read_links
 
-warc = pytest.importorskip("fastwarc.warc")
 HTML = "text/html; charset=utf-8"
 
 
@@ -99,7 +98,7 @@ def test_troubles_of_archives_keep_what_came_before(tmp_path: Path, read: Any) -
     kept, dropped = read(tmp_path)
     assert {f"cut.warc.gz:{n}" for n in (1, 2, 3)} <= set(kept) and {f"cut.warc:{n}" for n in (1, 2, 3)} <= set(kept)
     assert dropped["cut.warc.gz:rest"].reason == "truncated archive"
-    assert {dropped["foreign.warc:rest"].reason} <= {"damaged WARC", "no records"}
+    assert dropped["foreign.warc:1"].reason == "damaged record"
     assert dropped["void.warc"].reason == "empty"
     assert [d.reason for i, d in dropped.items() if i.startswith("cut.warc:")] == ["truncated record"]
 

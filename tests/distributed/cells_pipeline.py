@@ -1,0 +1,96 @@
+"""Layers divided among processes, which compute one after the other."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from groundup.core.world import ParallelConfig
+from groundup.dataloader import IGNORED, Batch
+from groundup.model import ModelConfig
+from groundup.model.config import ExpertConfig
+from tests.distributed.cells_context import packed
+from tests.distributed.cells_tensor import OBJECTIVES, WAYS, drawn
+from tests.distributed.matrix import SHAPE, TIME, VOCABULARY, Cell
+
+DENSE = ModelConfig(**{**SHAPE, "layers": 4}, init="normal")
+EXPERTS = replace(DENSE, experts=ExpertConfig(count=4, router="sigmoid", bias_rate=0.01, balance=0.1))
+#: What is in two places, what goes along with the stream, and what each stage must know.
+FEATURES = {
+    "tied": replace(DENSE, tied=True),
+    "scales, n-grams, value embeddings": replace(
+        DENSE, residual_scalars=True, ngrams=2, ngram_rows=31, value_embeddings=True
+    ),
+    "five layers, first dense": replace(EXPERTS, layers=5, experts=replace(EXPERTS.experts, dense_layers=2)),
+}
+#: Those of the ordinary tests.
+ORDINARY = (
+    "gpipe, dense",
+    "1f1b, dense, bfloat16",
+    "interleaved, experts",
+    "zero-bubble, experts, recomputed",
+    "zero-bubble, scales, n-grams, value embeddings",
+    "1f1b, tied",
+    "1f1b, dpo",
+    "four, scales, n-grams, value embeddings",
+    "x shard, tied",
+    "x data, experts",
+    "x tensor, dense",
+)
+
+
+def rows(step: int, count: int) -> list[Batch]:
+    """Eight rows, which all plans divide evenly: routers are balanced over what is computed at once."""
+    found = []
+    for number in range(count):
+        generator = torch.Generator().manual_seed(100 * step + number)
+        ids = torch.randint(VOCABULARY, (8, TIME + 1), generator=generator)
+        targets = ids[:, 1:].clone()
+        for row in range(8):
+            targets[row, : row + number] = IGNORED
+        targets[0] = IGNORED
+        found.append(Batch({"inputs": ids[:, :-1], "targets": targets}, int((targets != IGNORED).sum())))
+    return found
+
+
+def cells(processes: int) -> Iterator[Cell]:
+    """Every schedule and combination with every model in every way, and everything that travels."""
+    if processes == 4:
+        two = partial(ParallelConfig, pipeline=2)
+        plans = {
+            "four": ParallelConfig(pipeline=4),
+            "x data": two(data=2),
+            "x shard": two(shard=2),
+            "x shard, zero-bubble": two(shard=2, schedule="zero-bubble"),
+            "x shard, interleaved": two(shard=2, schedule="interleaved", chunks=2),
+            "x tensor": two(tensor=2),
+            "x tensor, zero-bubble": two(tensor=2, schedule="zero-bubble"),
+            "x context": two(context=2),
+            "x expert": two(expert=2),
+        }
+    else:
+        plans = {name: ParallelConfig(pipeline=2, schedule=name) for name in ("gpipe", "1f1b", "zero-bubble")}
+        plans["interleaved"] = ParallelConfig(pipeline=2, schedule="interleaved", chunks=2)
+    for plan, parallel in plans.items():
+        for kind, model in (("dense", DENSE), ("experts", EXPERTS)):
+            if kind == "dense" and parallel.expert > 1:
+                continue
+            for way, options in {"": {}, **WAYS}.items():
+                if "compile" in options and parallel.schedule == "zero-bubble":
+                    continue
+                cell, asked = ", ".join(filter(None, (plan, kind, way))), model
+                if kind == "experts" and "bfloat16" in way:  # rounding would send some tokens to other experts
+                    asked = replace(model, experts=replace(model.experts, active=model.experts.count))
+                yield Cell(cell, asked, parallel, options, slow=cell not in ORDINARY, drawn=rows)
+        for name, model in FEATURES.items():
+            if parallel.chunks == 1 or model.layers == 4:
+                own = model if parallel.expert == 1 or model.experts.count else replace(model, experts=EXPERTS.experts)
+                cell = f"{plan}, {name}"
+                yield Cell(cell, own, parallel, slow=cell not in ORDINARY, drawn=rows)
+        for name, (objective, time) in OBJECTIVES.items():
+            cell, given = f"{plan}, {name}", partial(drawn, time=time)
+            if parallel.expert == 1:
+                yield Cell(cell, DENSE, parallel, objective=objective, drawn=given, slow=cell not in ORDINARY)
+        if parallel.expert == 1:
+            yield Cell(f"{plan}, packed", replace(DENSE, context=16), parallel, drawn=packed, slow=True)
