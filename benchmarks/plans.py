@@ -69,14 +69,14 @@ class Scaling(Rounds):
 def run(settings: Scaling) -> dict[str, Any]:
     """Seconds of a step of every round, and the efficiencies with the spread over the rounds."""
     before = {"load_average": psutil.getloadavg(), "environment": environment()}
-    jobs = {"one": (1, {}, settings.rows)}
+    jobs: dict[str, tuple[int, Mapping[str, Any], int]] = {"one": (1, {}, settings.rows)}
     for name, plan in PLANS.items():
         jobs |= {f"{name}, strong": (2, plan, settings.rows), f"{name}, weak": (2, plan, 2 * settings.rows)}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     with Progress("plans", settings.rounds * len(jobs), "turn") as progress:
         for _ in range(settings.rounds):
-            for name, (processes, plan, rows) in jobs.items():
-                seconds[name].append(_timed(processes, plan, rows, settings.steps))
+            for name, (processes, sizes, rows) in jobs.items():
+                seconds[name].append(_timed(processes, sizes, rows, settings.steps))
                 progress.advance(note=name)
     found = []
     for name, times in seconds.items():

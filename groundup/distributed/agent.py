@@ -57,7 +57,7 @@ def run_processes(options: "LaunchOptions", command: list[str], module: str = "g
             agent = _Agent(spec, logs, Watchdog(beats, options.timeout), options.timeout)
             result = agent.run()
         except SignalException as asked:
-            for child in psutil.Process().children():  # asked twice, or before torch knew of them
+            for child in psutil.Process().children():  # asked before torch knew of them
                 child.kill()
             if asked.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from asked
@@ -175,5 +175,11 @@ class _Agent(LocalElasticAgent):
             self.code = 128 - self.code
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int | None = None) -> None:
-        """Have the processes end; where a signal asks for it, they may take their time to finish a step and save."""
-        super()._shutdown(death_sig, 30 if timeout is None else self._patience)
+        """Have the processes end; where a signal asks for it, they may take their time to finish a step and save, until
+        it is asked again."""
+        try:
+            super()._shutdown(death_sig, 30 if timeout is None else self._patience)
+        except SignalException:
+            for child in psutil.Process().children():  # torch would begin to wait once more
+                child.kill()
+            raise

@@ -75,7 +75,7 @@ def run_on_ray(options: "LaunchOptions", command: list[str], module: str = "grou
             log_to_driver=True,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises just that where one of its parts does not start in time
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"no Ray cluster answers at {options.ray} ({reason}); `ray status` shows what there is"

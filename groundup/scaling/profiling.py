@@ -232,7 +232,7 @@ def profile_steps(
     every = [[Step(**each) for each in theirs] for theirs in here.gathered([asdict(step) for step in taken])]
     slowest = [max(step.own for step in column) for column in zip(*every, strict=True)]
     mine = [step.behind(most) for step, most in zip(taken, slowest, strict=True)]
-    own = {
+    own: dict[str, Any] = {
         **{part: fmean(getattr(step, part) for step in mine) for part in PARTS},
         "step": fmean(step.total for step in mine),
         "overlapped": max(0.0, talking(events, on_cpu) / steps - fmean(step.messages + step.waiting for step in mine)),
@@ -376,7 +376,7 @@ def text(found: dict[str, Any]) -> str:
     ranks = found["ranks"]
     mfu = "" if found["mfu"] is None else f", MFU {found['mfu']:.1%}"
     lines = [
-        f"{found['steps']} steps, {found['processes']} processes ({found['plan']}), tokens: {found['tokens']}",
+        f"steps {found['steps']}, processes {found['processes']} ({found['plan']}), tokens {found['tokens']}",
         f"a step {found['step_seconds']:.3g} s, {found['tokens_per_second']:,.0f} tokens/s, "
         f"{found['tokens_per_second_per_device']:,.0f} on each device{mfu}",
         "",

@@ -412,6 +412,7 @@ class _Loop:
         if self.average is not None:
             state.averaged, average = self.average.updates, self.average.tensors()
         carried = {"loop": json.loads(json.dumps(vars(state))), "source": self.position}
+        self.working.sharding.forget(self.model)  # what was gathered to sample, before a step that was skipped
         snapshot = Snapshot.of(state.step, self.model, self.optimizers, self.tokenizer, carried, average)
         with self.interruption.deferred():
             self.saver.save(snapshot, self.scores)

@@ -117,9 +117,9 @@ def cells(processes: int) -> Iterator[Cell]:
     }
     for plan, parallel in (plans if processes == 4 else alone).items():
         for kind, model in (("dense", DENSE), ("experts", EXPERTS)):
-            yield from _product(f"{plan}, ring, {kind}", model, parallel, processes == 2)
+            yield from _product(f"{plan}, ring, {kind}", model, parallel, few=processes == 2)
             model = replace(model, attention=AttentionConfig(window=5), key_smear=True)
-            yield from _product(f"{plan}, gathered, {kind}", model, parallel, processes == 2)
+            yield from _product(f"{plan}, gathered, {kind}", model, parallel, few=False)
         for name, model in {**RING, **GATHERED}.items():
             yield Cell(f"{plan}, {name}", model, parallel, slow=processes == 4)
     parallel = ParallelConfig(context=processes)

@@ -22,6 +22,8 @@ GROUPS = [
     ("zero", 4),
     ("context", 2),
     ("context", 4),
+    ("pipeline", 2),
+    ("pipeline", 4),
 ]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.test_agent import begin, said
+from tests.distributed.test_agent import begin, said, slow
 
 
+@slow  # Ray gives its own parts a minute to start: on a busy machine they do not
 def test_two_actors_are_started_again_when_one_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     code, out, told = said(begin("killed", tmp_path, "--ray", "local", "--nproc", 2))

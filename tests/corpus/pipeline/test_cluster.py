@@ -19,7 +19,7 @@ from groundup.corpus.pipeline.executor import Task, Tell
 from groundup.corpus.reading import ReadingConfig
 from tests.corpus.pipeline.conftest import contents
 
-STEPS = ("clean", "exact-duplicates", "long-enough", "embedding", "minhash", "near-duplicates")
+STEPS = ("clean", "embedding", "exact-duplicates", "long-enough", "minhash", "near-duplicates")
 
 
 @pytest.fixture(scope="module")
