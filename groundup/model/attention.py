@@ -35,7 +35,7 @@ class Record:
         self.routing: list[Routing] = []
         """Decisions of each layer with experts."""
         self.uneven: list[Tensor] = []
-        """What :func:`~groundup.model.experts.balance_loss` says of them, where the decisions themselves are not here."""
+        """What :func:`~groundup.model.experts.balance_loss` says of them, where they themselves are not here."""
 
 
 class Others(Protocol):

@@ -138,11 +138,16 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        hidden, weight = (tensor.data for tensor in ctx.saved_tensors)  # not counted as changes, for:
-        # a graph that is kept is run again (zero-bubble pipelines do); what was multiplied in place, stays multiplied.
+        # What is scaled in place is given away. A graph that is kept may be run again (zero-bubble pipelines do, for the
+        # weights), but only for the same: autograd does not count changes of ``data``, so this looks itself.
+        hidden, weight = (tensor.data for tensor in ctx.saved_tensors)
         before, ctx.above = getattr(ctx, "above", None), above
-        factor = above if before is None else torch.where(above == before, 1.0, above / before)
-        return hidden.mul_(factor), weight.mul_(factor), None, None, None, None
+        if before is None:
+            hidden.mul_(above)
+            weight.mul_(above)
+        elif not torch.equal(before, above):
+            raise RuntimeError("the gradient of this loss was given away, scaled otherwise; compute the loss again")
+        return hidden, weight, None, None, None, None
 
 
 def _logits(rows: Tensor, matrix: Tensor, scale: float, softcap: float) -> tuple[Tensor, Tensor | None]:

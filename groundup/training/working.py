@@ -22,7 +22,7 @@ from groundup.distributed import Sharding
 from groundup.distributed.pipeline import Staged
 from groundup.model import Transformer
 
-#: What selective recomputation keeps: the results that are dear to compute.
+#: What selective recomputation keeps: the results that are dear to compute, or to exchange.
 _KEPT = {
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
@@ -195,4 +195,5 @@ def _recomputed(
 
 
 def _policy(context: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+    kept = operation in _KEPT or operation.name() == "groundup::ring_attention"
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

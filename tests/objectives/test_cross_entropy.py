@@ -123,11 +123,14 @@ def test_operands_are_left_as_they_are() -> None:
     assert all(torch.equal(tensor.detach(), same) for tensor, same in zip(operands_, before, strict=True))
 
 
-def test_the_gradient_can_be_asked_for_once() -> None:
-    """Backward gives away what forward made; a second one must fail rather than give something else."""
+def test_the_gradient_can_be_asked_for_again_but_no_other() -> None:
+    """Backward gives away what forward made; another one must fail rather than give something else."""
     hidden, weight, targets = operands(9, 4, 11)
     loss = head_cross_entropy(hidden, weight, targets)
-    loss.backward(retain_graph=True)
+    (expected,) = torch.autograd.grad(3 * loss, hidden, retain_graph=True)
+    expected = expected.clone()
+    (again,) = torch.autograd.grad(3 * loss, hidden, retain_graph=True)
+    assert torch.equal(again, expected)
     with pytest.raises(RuntimeError):
         (2 * loss).backward()
 

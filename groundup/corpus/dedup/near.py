@@ -174,8 +174,8 @@ def _chunks(count: int) -> Iterator[slice]:
 
 def _clusters(pairs: Integers) -> Iterator[Integers]:
     """Connected documents, in order."""
-    documents, places = np.unique(pairs, return_inverse=True)
-    places = places.reshape(pairs.shape)
+    documents, inverse = np.unique(pairs, return_inverse=True)
+    places: Integers = inverse.reshape(pairs.shape)
     clusters = Clusters(len(documents))
     for chunk in _chunks(places.shape[1]):
         for later, earlier in places[:, chunk].T.tolist():
