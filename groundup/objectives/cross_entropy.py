@@ -138,7 +138,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        # What is scaled in place is given away. A graph that is kept may be run again (zero-bubble pipelines do, for the
+        # What is scaled in place is given away. A kept graph may be run again (zero-bubble pipelines do, for the
         # weights), but only for the same: autograd does not count changes of ``data``, so this looks itself.
         hidden, weight = (tensor.data for tensor in ctx.saved_tensors)
         before, ctx.above = getattr(ctx, "above", None), above
