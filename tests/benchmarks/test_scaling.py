@@ -12,13 +12,13 @@ def shingles(row: list[int], ngram: int = 5) -> set[tuple[int, ...]]:
 
 
 def test_a_document_is_a_function_of_its_number() -> None:
-    whole, _ = contents(0, 400)
+    whole, *_ = contents(0, 400)
     parts = [row for first in range(0, 400, 100) for row in contents(first, 100)[0]]
     assert whole == parts
 
 
 def test_what_is_planted_is_there() -> None:
-    rows, resemblances = contents(0, 2000)
+    rows, resemblances, _ = contents(0, 2000)
     originals = rows[::PERIOD]
     assert all(row in originals for row in rows[EXACT::PERIOD])
     known = [shingles(row) for row in originals]
@@ -33,7 +33,7 @@ def test_what_is_planted_is_there() -> None:
 
 
 def test_documents_have_the_lengths_and_the_frequencies_of_prose() -> None:
-    rows, _ = contents(0, 2000)
+    rows, *_ = contents(0, 2000)
     lengths = [len(row) for row in rows]
     assert (min(lengths), max(lengths)) == (60, 120)
     counts = np.sort(np.bincount(np.concatenate(rows)))[::-1]
