@@ -90,7 +90,7 @@ def test_a_train_job_says_what_kubeflow_needs(tmp_path: Path, command: Command) 
     assert (trainer["numNodes"], trainer["resourcesPerNode"]) == (4, {"limits": {"nvidia.com/gpu": 8}})
     launch = shlex.join(trainer["command"])
     assert launch.startswith("groundup launch --nodes 4 --nproc 8 --job groundup --rendezvous")
-    assert trainer["command"][8] == "$(PET_MASTER_ADDR):$(PET_MASTER_PORT)"  # Kubernetes puts their values there
+    assert trainer["command"][9] == "$(PET_MASTER_ADDR):$(PET_MASTER_PORT)"  # Kubernetes puts their values there
     assert trainer["command"][-1] == "/shared/$$(odd) name"  # and nothing here
 
 
