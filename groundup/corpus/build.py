@@ -20,7 +20,6 @@ import itertools
 import json
 import re
 import shutil
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -325,7 +324,7 @@ def _write_sides(outcome: Outcome, config: CorpusConfig, out: Path, seed: int) -
     """Write the documents of each side; how many of each, and their bytes."""
     fractions: dict[Side, float] = {"validation": config.validation_fraction, "test": config.test_fraction}
     fractions = {side: fraction for side, fraction in fractions.items() if fraction}
-    sizes = array("q", outcome.sizes().tobytes())
+    sizes = outcome.sizes()
     parted = split(
         sizes,
         related(outcome),
@@ -357,7 +356,7 @@ def related(outcome: Outcome) -> Sequence[Sequence[int]]:
     A step that holds the corpus in memory leaves the ids of relatives, others mark them with the fact ``cluster``: the
     names of the clusters that a document belongs to, one a line.
     """
-    plan, sizes = outcome.plan, outcome.sizes()
+    plan = outcome.plan
     whole = [this for this in plan.passes if this.lead and isinstance(make(this.lead, plan.config), WholeStep)]
     named = WholeStep.groups(plan.workspace(whole[-1].number)) if whole else []
     numbers: dict[str, int] = {}
@@ -370,7 +369,7 @@ def related(outcome: Outcome) -> Sequence[Sequence[int]]:
             for cluster in row.get("facts", {}).get("cluster", "").splitlines():
                 clusters[cluster].append(number)
     if not named:
-        return Groups(len(sizes), linked(clusters.values()))
+        return Groups(outcome.accounts[-1].documents_out, linked(clusters.values()))
     groups = [[numbers[name] for name in group if name in numbers] for group in named]
     return joined([group for group in groups if group], clusters.values())
 

@@ -6,11 +6,10 @@ sides when others come and go, but gives small corpora no side of the wanted siz
 """
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-
-import numpy as np
 
 from groundup.core.errors import DataError
 from groundup.core.progress import say
@@ -78,20 +77,21 @@ def draw(
     """The documents of each held-out side: two or more where that fits, never all; none where whole documents give no
     good share.
 
-    Groups are drawn in random order and taken as long as they fit into the side's share of the bytes.
+    Groups are drawn in random order and taken as long as they fit into the side's share of the bytes. The order is all
+    that is held of documents that are not taken: four bytes a group.
     """
     total = sum(sizes)
-    order = array("q", range(len(groups)))
+    order = array("I" if len(groups) < 2**32 else "Q", range(len(groups)))
     python_rng(seed, "corpus", "split").shuffle(order)
     sides: dict[Side, set[int]] = {}
     for side, fraction in fractions.items():
         wanted, got = fraction * total, 0
         chosen: set[int] = set()
-        left = array("q")
-        for turn, place in enumerate(order):
+        seen, left = 0, array(order.typecode)
+        for place in order:
             if got >= 0.75 * wanted and len(chosen) >= 2:
-                left += order[turn:]
                 break
+            seen += 1
             group_bytes = sum(sizes[number] for number in groups[place])
             if got + group_bytes <= 1.25 * wanted:
                 chosen.update(groups[place])
@@ -100,7 +100,8 @@ def draw(
                 left.append(place)
         good = TOLERANCE[0] * wanted <= got <= TOLERANCE[1] * wanted and got >= MINIMUM_BYTES
         sides[side] = chosen if good else set()
-        order = left if good else order
+        if good:
+            order[:seen] = left
     return sides
 
 
@@ -169,15 +170,18 @@ class Groups(Sequence[Sequence[int]]):
 
     def __init__(self, count: int, larger: Iterable[Sequence[int]]) -> None:
         self._larger = {group[0]: group for group in larger}
-        first = np.ones(count, dtype=bool)
-        first[[number for group in self._larger.values() for number in group[1:]]] = False
-        self._firsts = np.flatnonzero(first)
+        others = sorted(number for group in self._larger.values() for number in group[1:])
+        self._count = count - len(others)
+        # Of members that are not the first of their group: how many firsts there are before each.
+        self._before = array("q", (number - index for index, number in enumerate(others)))
 
     def __len__(self) -> int:
-        return len(self._firsts)
+        return self._count
 
     def __getitem__(self, place: Any) -> Any:
-        first = int(self._firsts[place])
+        if not 0 <= place < self._count:
+            raise IndexError(place)
+        first = place + bisect_right(self._before, place)
         return self._larger.get(first, (first,))
 
     def __iter__(self) -> Iterator[Sequence[int]]:

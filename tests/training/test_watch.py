@@ -111,6 +111,7 @@ def test_a_compiled_model_is_looked_at_without_hooks(
     model = new_model(layers=2, dropout=0.5)
     working = Working(model, CPU, NUMERICS)
     working._compiled = lambda *arguments, **options: model(*arguments, **options)  # a call that is not the model's
+    working.compiled = True
     watch = Watch(working, 1)
     noise = torch.get_rng_state()
     with watch.activations(tensors):

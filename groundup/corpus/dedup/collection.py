@@ -21,6 +21,7 @@ Containment has its own search: a fixed share of all shingles, chosen by their v
 import hashlib
 import re
 import unicodedata
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -242,7 +243,7 @@ class Clusters:
     """Union-find over 0 … count-1, with path halving."""
 
     def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
+        self._parent = array("q", range(count))
 
     def find(self, item: int) -> int:
         while self._parent[item] != item:

@@ -26,8 +26,8 @@ MOST_VALUES = 500
 OTHER = "other"
 #: Sums are counted in whole units of this size: so they are the same in whatever order their parts are added.
 UNIT = 2.0**-40
-#: Facts whose values are counted.
-FACTS = ("language", "kind", "licence")
+#: Facts whose values are counted; of source code, ``language`` counts as the second.
+FACTS = ("language", "programming language", "kind", "licence")
 
 #: A text → the text as people may see it.
 Shown = Callable[[str], str]
@@ -128,49 +128,66 @@ class Measures(dict[str, Measure]):
         return cls({name: Measure.from_json(row) for name, row in rows.items()})
 
 
-@dataclass
-class Profile:
-    """What a set of documents is like: their lengths, languages, kinds and measures."""
+class Values(dict[str, Counter[str]]):
+    """How many documents have each value of the facts that are counted."""
 
-    bytes: Measure = field(default_factory=Measure)
-    facts: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in FACTS})
-    measures: Measures = field(default_factory=Measures)
+    def __init__(self, rows: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        super().__init__({name: Counter((rows or {}).get(name, {})) for name in FACTS})
 
-    def add(self, document: Document, size: int) -> None:
-        """Count a document of ``size`` bytes."""
-        self.bytes.add(size)
-        for name in FACTS:
-            if value := document.facts.get(name, ""):
+    def add(self, facts: Mapping[str, str]) -> None:
+        """Count the facts of a document."""
+        for name, value in facts.items():
+            if name == "language" and facts.get("kind") == "code":
+                name = "programming language"
+            if name in FACTS and value:
                 self._count(name, value, 1)
-        for name, number in document.measures.items():
-            self.measures.add(name, number)
 
     def _count(self, name: str, value: str, times: int) -> None:
-        counter = self.facts[name]
+        counter = self[name]
         counter[value] += times
         if len(counter) - (OTHER in counter) > MOST_VALUES:
             longest = max(counter.keys() - {OTHER}, key=lambda name: (len(name), name))
             counter[OTHER] += counter.pop(longest)
 
+    def merge(self, other: "Values") -> None:
+        for name, counter in other.items():
+            for value, number in counter.items():
+                self._count(name, value, number)
+
+    def to_json(self) -> dict[str, dict[str, int]]:
+        return {name: dict(sorted(counter.items())) for name, counter in self.items()}
+
+
+@dataclass
+class Profile:
+    """What a set of documents is like: their lengths, languages, kinds and measures."""
+
+    bytes: Measure = field(default_factory=Measure)
+    facts: Values = field(default_factory=Values)
+    measures: Measures = field(default_factory=Measures)
+
+    def add(self, document: Document, size: int) -> None:
+        """Count a document of ``size`` bytes."""
+        self.bytes.add(size)
+        self.facts.add(document.facts)
+        for name, number in document.measures.items():
+            self.measures.add(name, number)
+
     def merge(self, other: "Profile") -> None:
         self.bytes.merge(other.bytes)
         self.measures.merge(other.measures)
-        for name in FACTS:
-            for value, number in other.facts[name].items():
-                self._count(name, value, number)
+        self.facts.merge(other.facts)
 
     def evidence(self) -> dict[str, Any]:
         """As ``evidence.json`` has it."""
         return {**self.to_json(), "bytes": self.bytes.evidence(), "measures": self.measures.evidence()}
 
     def to_json(self) -> dict[str, Any]:
-        facts = {name: dict(sorted(counter.items())) for name, counter in self.facts.items()}
-        return {"bytes": self.bytes.to_json(), "facts": facts, "measures": self.measures.to_json()}
+        return {"bytes": self.bytes.to_json(), "facts": self.facts.to_json(), "measures": self.measures.to_json()}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Profile":
-        facts = {name: Counter(row["facts"].get(name, {})) for name in FACTS}
-        return cls(Measure.from_json(row["bytes"]), facts, Measures.from_json(row["measures"]))
+        return cls(Measure.from_json(row["bytes"]), Values(row["facts"]), Measures.from_json(row["measures"]))
 
 
 @dataclass
@@ -189,6 +206,8 @@ class Account:
     """Reason → documents, bytes."""
     measures: Measures = field(default_factory=Measures)
     """What the step measured, on documents that it kept and on those that it dropped."""
+    facts: Values = field(default_factory=Values)
+    """What it found out about them."""
     dropped: dict[str, Examples] = field(default_factory=dict)
     rewritten: Examples = field(default_factory=lambda: Examples(CHANGED_EXAMPLES))
     shown: Shown = field(default=str, compare=False)
@@ -233,6 +252,11 @@ class Account:
             if before.get(name) != value:
                 self.measures.add(name, value)
 
+    def find_out(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Count what the step found out about a document: facts that are new or have another value."""
+        if after is not before:
+            self.facts.add({name: value for name, value in after.items() if before.get(name) != value})
+
     def merge(self, other: "Account") -> None:
         for name in ("documents_in", "bytes_in", "documents_out", "bytes_out", "changed", "seconds"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -241,6 +265,7 @@ class Account:
             count[0] += documents
             count[1] += size
         self.measures.merge(other.measures)
+        self.facts.merge(other.facts)
         self.rewritten.merge(other.rewritten)
         for reason, examples in other.dropped.items():
             self.dropped.setdefault(reason, Examples(DROPPED_EXAMPLES)).merge(examples)
@@ -260,6 +285,7 @@ class Account:
         """Its row of ``evidence.json``: what it changed and measured, and examples of what it dropped and changed."""
         return {
             **{"step": self.step, "changed": self.changed, "measures": self.measures.evidence()},
+            "facts": {name: counts for name, counts in self.facts.to_json().items() if counts},
             "dropped": {reason: self.dropped[reason].rows() for reason in sorted(self.dropped)},
             "rewritten": self.rewritten.rows(),
         }
@@ -270,6 +296,7 @@ class Account:
             **row,
             "removed": self.removed,
             "measures": self.measures.to_json(),
+            "facts": self.facts.to_json(),
             "dropped": {reason: examples.to_json() for reason, examples in self.dropped.items()},
             "rewritten": self.rewritten.to_json(),
         }
@@ -278,8 +305,8 @@ class Account:
     def from_json(cls, row: Mapping[str, Any]) -> "Account":
         dropped = {reason: Examples.from_json(DROPPED_EXAMPLES, rows) for reason, rows in row["dropped"].items()}
         rewritten = Examples.from_json(CHANGED_EXAMPLES, row["rewritten"])
-        rest = {"measures": Measures.from_json(row["measures"]), "dropped": dropped, "rewritten": rewritten}
-        return cls(**{**row, **rest})
+        measures, facts = Measures.from_json(row["measures"]), Values(row["facts"])
+        return cls(**{**row, "measures": measures, "facts": facts, "dropped": dropped, "rewritten": rewritten})
 
 
 def _difference(before: str, after: str) -> int:

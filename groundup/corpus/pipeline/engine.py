@@ -6,13 +6,11 @@ Killed at any moment, the same call goes on: what a shard gave in a pass is on t
 
 import shutil
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from groundup.core.files import read_json, write_json
 from groundup.core.progress import Progress
@@ -175,9 +173,14 @@ class Outcome:
         """Of the last pass."""
         return self.plan.results(self.plan.passes[-1].number)
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Bytes of every document that is left, in order."""
-        return np.concatenate([np.empty(0, dtype=np.int64), *map(read_sizes, self.results)])
+    def sizes(self) -> "array[int]":
+        """Bytes of every document that is left, in order; in four bytes each, unless there are very large ones."""
+        found = array("I")
+        for sizes in map(read_sizes, self.results):
+            if found.typecode == "I" and sizes.max(initial=0) >= 2**32:
+                found = array("Q", found)
+            found.frombytes(sizes.astype(f"u{found.itemsize}").tobytes())
+        return found
 
     def lines(self) -> Iterator[bytes]:
         """The documents that are left, in order, each as its line of JSON."""

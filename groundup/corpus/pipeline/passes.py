@@ -243,10 +243,12 @@ class _Results(ExitStack):
         account.seconds += time.thread_time() - start
         if isinstance(after, Dropped):
             account.measure(document.measures, after.document.measures)
+            account.find_out(document.facts, after.document.facts)
             self.drop(number, after)
             return None
         if after is not document:
             account.measure(document.measures, after.measures)
+            account.find_out(document.facts, after.facts)
             if after.text != document.text:
                 account.change(document, after)
         account.keep(after.bytes)

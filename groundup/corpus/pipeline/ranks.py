@@ -10,8 +10,9 @@ that the result depends on. So who is at work, and with what, can be seen by who
 
 import contextlib
 import math
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import filelock
 
 from groundup.core.errors import ArtifactError, DataError, RunLockedError, UsageError
-from groundup.core.files import read_json, storage_errors, write_json
+from groundup.core.files import is_held, read_json, storage_errors, write_json
 from groundup.core.progress import duration, say
 from groundup.corpus.pipeline.passes import Plan
 
@@ -27,6 +28,8 @@ Item = TypeVar("Item")
 
 #: Seconds between two looks whether the others are done; between two words on it at first, and at most.
 LOOK, WORD, LONGEST_SILENCE = 1.0, 60.0, 1800.0
+#: Files that are asked for one by one; and the time between two looks, in multiples of what one takes.
+FEW, REST = 16, 10
 #: Seconds that a file may take to be seen here after another machine has made it: file systems remember what was not
 #: there for up to a minute.
 SEEN = 120.0
@@ -91,7 +94,7 @@ def _refuse_strangers(plan: Plan, rank: Rank) -> None:
     for path in sorted(plan.folder.parent.glob("*/rank-*-of-*.lock")):
         other = Rank(*(int(word) for word in path.stem.split("-")[1::2]))
         same = path.parent == plan.folder
-        if (same and other.world_size == rank.world_size) or not _is_held(path):
+        if (same and other.world_size == rank.world_size) or not is_held(path):
             continue
         working = f"{_told(other)} is at work in {plan.folder.parent}"
         if rank.world_size == 1 or other.world_size == 1:
@@ -102,19 +105,6 @@ def _refuse_strangers(plan: Plan, rank: Rank) -> None:
             f"{working} with something else than {_told(rank)}: {_difference(path.with_suffix('.json'), plan)}; start "
             "all ranks with the same recipe, options, files and version"
         )
-
-
-def _is_held(path: Path) -> bool:
-    """Whether whoever made this lock lives."""
-    if not path.exists():
-        return False
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def tell_of_others(plan: Plan) -> None:
@@ -152,7 +142,7 @@ def await_parts(paths: Sequence[Path], folder: Path, rank: Rank) -> None:
     patience = rank.patience if rank.world_size > 1 else SEEN
     missing = _missing(enumerate(paths))
     now = news = word = time.monotonic()
-    silence = WORD
+    silence, took = WORD, 0.0
     while missing:
         if now - news >= patience:
             raise DataError(_complaint(missing, folder, rank, patience))
@@ -162,20 +152,30 @@ def await_parts(paths: Sequence[Path], folder: Path, rank: Rank) -> None:
                 f"{_whom(missing, folder, rank)}"
             )
             word, silence = now + silence, min(2 * silence, LONGEST_SILENCE)
-        time.sleep(LOOK)
+        time.sleep(max(LOOK, REST * took))
         now, before = time.monotonic(), len(missing)
         missing = _missing(missing)
+        took = time.monotonic() - now
         news = now if len(missing) < before else news
 
 
-def _missing(parts: Any) -> list[tuple[int, Path]]:
-    return [(number, path) for number, path in parts if not path.exists()]
+def _missing(parts: Iterable[tuple[int, Path]]) -> list[tuple[int, Path]]:
+    """Those that are not there. Of many, their folders are listed: to ask for a hundred thousand one by one can take a
+    file system minutes."""
+    parts = list(parts)
+    if len(parts) <= FEW:
+        return [(number, path) for number, path in parts if not path.exists()]
+    there: dict[Path, set[str]] = {folder: set() for folder in {path.parent for _, path in parts}}
+    for folder, names in there.items():
+        with contextlib.suppress(FileNotFoundError):
+            names.update(os.listdir(folder))  # noqa: PTH208 (its names are all that is wanted)
+    return [(number, path) for number, path in parts if path.name not in there[path.parent]]
 
 
 def _whom(missing: Sequence[tuple[int, Path]], folder: Path, rank: Rank) -> str:
     """The ranks that have something to do, those first that are not doing it."""
     numbers = sorted({number % rank.world_size for number, _ in missing})
-    works = {n: _is_held(folder / f"{Rank(n, rank.world_size).name}.lock") for n in numbers}
+    works = {n: is_held(folder / f"{Rank(n, rank.world_size).name}.lock") for n in numbers}
     numbers.sort(key=works.__getitem__)
     words = [f"rank {n}" if works[n] else f"rank {n} (not at work)" for n in numbers]
     more = len(words) - NAMED

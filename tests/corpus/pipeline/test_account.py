@@ -35,6 +35,7 @@ def told(items: list[Document]) -> tuple[Account, Profile]:
         if number % 2 == 0:
             account.change(document, Document(document.id, "t", "s", document.text + "y"))
         account.measure({}, document.measures)
+        account.find_out({}, document.facts)
         account.keep(document.bytes)
     return account, profile
 
@@ -61,7 +62,22 @@ def test_parts_add_up_to_the_whole_however_they_are_cut(cuts: list[int], rng: ra
     assert account.measures == whole.measures
     assert account.measures["score"].sum == pytest.approx(sum(0.1 * number for number in range(60) if number % 3))
     assert profile == whole_profile
+    assert account.facts == whole.facts and sum(account.facts["language"].values()) == 40
     assert sum(profile.facts["licence"].values()) == 60
+
+
+def test_the_language_of_code_is_another_fact() -> None:
+    profile = Profile()
+    for found in ({"language": "en"}, {"language": "Python", "kind": "code"}, {"language": "de", "kind": "wikitext"}):
+        profile.add(Document("d", "t", "s", "text", found), 4)
+    assert profile.facts["language"] == {"en": 1, "de": 1} and profile.facts["programming language"] == {"Python": 1}
+
+
+def test_what_a_step_finds_out_is_counted_once() -> None:
+    account = Account("step")
+    account.find_out({"language": "en", "kind": "x"}, {"language": "de", "kind": "x"})
+    account.find_out({"language": "de"}, {"language": "de", "url": "u"})
+    assert account.evidence()["facts"] == {"language": {"de": 1}}
 
 
 def test_examples_are_a_sample_of_the_whole_not_of_its_beginning() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from groundup.corpus.build import CorpusConfig, build
 from groundup.corpus.document import Document
+from groundup.corpus.pipeline.report import gather
 from groundup.corpus.pipeline.report.page import histogram_chart, marked, words_chart
 from groundup.corpus.pipeline.trial import DIFF_LINES, difference, trials
 from groundup.recipes import load
@@ -145,6 +146,30 @@ def test_a_difference_is_bounded_and_visible() -> None:
     assert difference("same\na\x07\nsame", "same\na\nsame") == ["@@ -1,3 +1,3 @@", " same", "-a\\x07", "+a", " same"]
     shown = difference("a\n" * 1000, "b\n" * 1000)
     assert len(shown) == DIFF_LINES + 1 and shown[-1].endswith("more lines")
+
+
+def test_the_page_shows_languages_of_texts_and_of_code_apart_and_those_that_were_dropped(
+    tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "in").mkdir()
+    english = "The river that runs by the mill has been low since the spring, said the miller of village {}."
+    german = "Der Fluss an der Mühle ist seit dem Frühling niedrig, sagte der Müller von Dorf {}."
+    for number in range(6):
+        (tmp_path / "in" / f"e{number}.txt").write_text(english.format(number) * 12, encoding="utf-8")
+        (tmp_path / "in" / f"g{number}.txt").write_text(german.format(number) * 12, encoding="utf-8")
+        (tmp_path / "in" / f"c{number}.py").write_text(f"def f{number}():\n    return {number}\n" * 9, encoding="utf-8")
+    options = ("--corpus.path", tmp_path / "in", "--corpus.steps", "language", "--corpus.language.languages", "en")
+    assert command("corpus", *options, "--out", tmp_path / "run").code == 0
+    data = gather(tmp_path / "run")
+    assert data["steps"][1]["facts"] == {"language": {"de": 6, "en": 6}}
+    assert data["kept"]["facts"]["language"] == {"en": 6}
+    assert data["kept"]["facts"]["programming language"] == {"Python": 6}
+    assert command("corpus", "report", tmp_path / "run", "--html", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    language, programming = (page.partition(f"<h4>{name}</h4>")[2] for name in ("Language", "Programming language"))
+    shown = language.partition("</svg>")[0]
+    assert "0 of 6" in shown and "6 of 6" in shown and "that language judged" in shown and "Python" not in shown
+    assert "Python" in programming.partition("</svg>")[0]
 
 
 def test_words_that_went_and_came_are_marked() -> None:

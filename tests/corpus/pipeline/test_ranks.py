@@ -112,6 +112,23 @@ def test_news_of_the_others_renew_the_patience(config: CorpusConfig, tmp_path: P
     assert "waits for 6 of 6 parts" in told[0] and "waits for 4 of 6 parts" in told[1]
 
 
+def test_many_parts_are_looked_for_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"pass-{number % 2}" / f"{number:06d}" for number in range(1000)]
+    for path in paths[:-1]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    asked: list[Path] = []
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: (asked.append(self), exists(self))[1])
+    with pytest.raises(DataError, match="nothing new of rank 1 "):
+        await_parts(paths, tmp_path, Rank(0, 2, patience=0.05))
+    assert len(asked) < 50
+    paths[-1].touch()
+    await_parts(paths, tmp_path, Rank(0, 2, patience=0.05))
+    with pytest.raises(DataError, match=r"nothing new of rank 0 .*, rank 1 "):
+        await_parts([tmp_path / "nowhere" / str(number) for number in range(50)], tmp_path, Rank(0, 2, patience=0.05))
+
+
 def test_what_is_made_elsewhere_and_not_seen_here_is_an_error(
     config: CorpusConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,10 +87,13 @@ def _charts(data: dict[str, Any]) -> Iterator[str]:
     yield _figure(
         "Length", "bytes of a document", histogram_chart(read["bytes"]["histogram"], kept["bytes"]["histogram"])
     )
-    for name, label in (("language", "Language"), ("kind", "Kind"), ("licence", "Licence")):
-        before, after = read["facts"].get(name, {}), kept["facts"].get(name, {})
+    for name in kept["facts"]:
+        found = [(row["step"], row["facts"][name]) for row in data["steps"] if name in row.get("facts", {})]
+        step, before = found[-1] if found else ("", read["facts"].get(name, {}))
+        after = kept["facts"][name]
         if before or after:
-            yield _figure(label, "documents", words_chart(before, after))
+            told = f"documents kept, of those that {step} judged" if step else "documents kept, of those read"
+            yield _figure(name.capitalize(), told, words_chart(before, after))
     for row in data["steps"]:
         for name, measure in row["measures"].items():
             after = kept["measures"].get(name, {}).get("histogram", [])
@@ -147,11 +150,12 @@ def words_chart(before: dict[str, int], after: dict[str, int]) -> str:
     drawn = []
     for number, name in enumerate(names):
         y, shown = number * line, name if len(name) <= 14 else name[:13] + "…"
+        told = f"{quantity(after.get(name, 0))} of {quantity(total[name])}"
         drawn.append(f'<text x="0" y="{y + 12}">{_safe(shown)}</text>')
         for kind, counts, top, height in (("before", before, 2, 12), ("after", after, 5, 6)):
-            width = (WIDTH - 140) * counts.get(name, 0) / most
+            width = (WIDTH - 180) * counts.get(name, 0) / most
             drawn.append(f'<rect class="{kind}" x="85" y="{y + top}" width="{width:.1f}" height="{height}"/>')
-        drawn.append(f'<text x="{WIDTH}" y="{y + 12}" text-anchor="end">{quantity(after.get(name, 0))}</text>')
+        drawn.append(f'<text x="{WIDTH}" y="{y + 12}" text-anchor="end">{told}</text>')
     return f'<svg viewBox="0 0 {WIDTH} {line * len(names)}" role="img">{"".join(drawn)}</svg>'
 
 

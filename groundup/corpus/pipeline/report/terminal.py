@@ -29,9 +29,9 @@ def _parts(data: dict[str, Any]) -> Iterator[RenderableType]:
         yield Text("\nwhat was measured", style="bold")
         yield measures
     yield Text("")
-    for name, label in (("language", "languages"), ("kind", "kinds"), ("licence", "licences")):
-        if line := _values(data["kept"]["facts"].get(name, {}), data["kept"]["bytes"]["count"]):
-            yield Text(f"{label} kept: {line}")
+    for name, counts in data["kept"]["facts"].items():
+        if line := _values(counts, data["kept"]["bytes"]["count"]):
+            yield Text(f"{name}s kept: {line}")
     for side in filter(data.__contains__, ("train", "validation", "test")):
         yield Text(f"{side}: {data[side]['documents']:,} documents, {quantity(data[side]['bytes'])}B")
 
