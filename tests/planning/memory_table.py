@@ -20,6 +20,9 @@ in float32 with AdamW if nothing else is said. Measured are the bytes of tensors
 at once, in the process with the most; predicted is what `groundup plan --devices` computes, for operations as a CPU
 runs them. The error is (predicted - measured) / measured.
 
+What PyTorch's threads for messages let go of, its profiler does not always see: the measured numbers of plans with a
+tensor dimension differ from run to run, up to a seventh, and now and then one is far too small. The others stay.
+
 | processes | plan | measured in MB | predicted | error |
 |---:|---|---:|---:|---:|
 """

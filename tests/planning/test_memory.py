@@ -10,7 +10,7 @@ CLOSE = 0.1
 
 @pytest.mark.parametrize(
     ("processes", "plans"),
-    [(1, ["one device"]), (2, ["data 2", "shard 2, recomputed", "tensor 2, bfloat16"])],
+    [(1, ["one device"]), (2, ["data 2", "shard 2, recomputed", "pipeline 2, bfloat16"])],
     ids=["one", "two"],
 )
 def test_memory_is_as_predicted(processes: int, plans: list[str]) -> None:
