@@ -45,6 +45,8 @@ Schedule = Literal["gpipe", "1f1b", "interleaved", "zero-bubble"]
 class ParallelConfig:
     """How the processes share the work: the sizes of a grid, which multiply to their number."""
 
+    engine: Literal["torch", "deepspeed"] = "torch"
+    """What divides the state of `shard` and `zero`: PyTorch (FSDP), or DeepSpeed (extra `deepspeed`)."""
     auto: bool = False
     """Choose all of this by what the planner predicts for the model, the batch and the devices."""
     data: int = 0
@@ -70,6 +72,8 @@ class ParallelConfig:
     """The order of a pipeline's work."""
     chunks: int = 1
     """Stages of each pipeline process; interleaved has two or more."""
+    split: tuple[int, ...] = ()
+    """The layer, counted from 0, that each stage but the first begins with; none: as even as they go."""
     micro_batches: int = 0
     """Parts of each micro-batch that are under way in a pipeline; 0: as many as it has processes."""
 

@@ -494,6 +494,8 @@ class Staged(Transformer):
 
 def loss_of(model: Transformer, objective: Callable[[Transformer, Batch], Tensor], batch: Batch) -> Tensor:
     """What an objective makes of a batch, without gradients; of a model in stages all processes get it."""
+    if "engine" in model.__dict__:  # DeepSpeed's, which gathers the weights that the objective reads
+        return cast(Tensor, model.__dict__["engine"].evaluate(objective, batch))
     return model.evaluate(objective, batch) if isinstance(model, Staged) else objective(model, batch)
 
 

@@ -65,7 +65,7 @@ def standing_in(batch: Batch) -> Batch:
 
 @dataclass(frozen=True)
 class Sharding:
-    """How a model's parameters lie among the processes; without a mesh they are whole, in the only process."""
+    """How a model's parameters lie among the processes; without a mesh they are whole, or DeepSpeed's to divide."""
 
     world: World
     mesh: "DeviceMesh | None" = None
@@ -81,7 +81,7 @@ class Sharding:
         Raises:
             UsageError: the model cannot be divided so.
         """
-        if world.size == 1:
+        if world.size == 1 or world.parallel.engine == "deepspeed":
             return cls(world)
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -165,7 +165,7 @@ class Sharding:
 
     def sum_loads(self, model: Transformer) -> None:
         """Add up what the experts of all processes with the same layers had to do, by which routers are balanced."""
-        if self.mesh is not None:
+        if self.world.size > 1:
             for module in model.modules():
                 if isinstance(module, Experts):
                     distributed.all_reduce(module.load, group=self.stage)
@@ -223,7 +223,7 @@ def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
 
     The fastest way forbids to change tensors later, which a divided model does with the weights that it gathers.
     """
-    divided = _is_divided(model) or "stages" in model.__dict__
+    divided = _is_divided(model) or "stages" in model.__dict__ or "engine" in model.__dict__
     return torch.no_grad() if divided else torch.inference_mode()
 
 

@@ -7,6 +7,7 @@ the training itself ask here, so that what is planned is what can run.
 
 import math
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 from groundup.core.errors import UsageError
 from groundup.core.world import DIMENSIONS, ParallelConfig
@@ -84,11 +85,22 @@ class Mesh(ParallelConfig):
             raise UsageError(f"the mesh has {self.devices} devices ({self}), but there are {devices}")
         if per_node is not None and self.tensor > per_node:
             raise UsageError(f"a tensor dimension of {self.tensor} does not fit a node of {per_node} devices")
+        self._check_engine()
         self._check_tensor(config)
         if self.stages > config.layers:
             raise UsageError(
                 f"{self.stages} pipeline stages need as many layers, but the model has {config.layers}; "
                 "choose a smaller pipeline dimension"
+            )
+        if self.split and self.pipeline == 1:
+            raise UsageError("parallel.split is for a pipeline; give --parallel.pipeline, or leave it out")
+        if self.split and (
+            len(self.split) != self.stages - 1
+            or any(one >= other for one, other in pairwise((0, *self.split, config.layers)))
+        ):
+            raise UsageError(
+                f"parallel.split is {' '.join(map(str, self.split))}; for {self.stages} stages it must be "
+                f"{self.stages - 1} of the layers 1 to {config.layers - 1}, in order"
             )
         if self.expert > 1 and not config.experts.count:
             raise UsageError(f"an expert dimension of {self.expert}, but the model has no experts")
@@ -98,6 +110,23 @@ class Mesh(ParallelConfig):
             raise UsageError(
                 f"a context of {config.context} tokens cannot be divided over {self.context} devices; "
                 f"it must be a multiple of {2 * self.context}"
+            )
+
+    def _check_engine(self) -> None:
+        if self.engine == "torch":
+            return
+        own = ("data", "shard")
+        if others := [name for name in DIMENSIONS if name not in own and getattr(self, name) > 1]:
+            raise UsageError(
+                f"parallel.engine deepspeed divides the state only; leave parallel.{others[0]} out, or the engine"
+            )
+        if self.data > 1 and self.shard > 1:
+            told = f"parallel.engine deepspeed shards over all {self.devices} processes"
+            raise UsageError(f"{told}; give --parallel.shard {self.devices}")
+        if self.shard == 1 and not self.zero:
+            raise UsageError(
+                "parallel.engine deepspeed has nothing to divide; give --parallel.shard (ZeRO-3; with "
+                "--parallel.no-reshard ZeRO-2) or --parallel.zero (ZeRO-1)"
             )
 
     def _check_tensor(self, config: ModelConfig) -> None:
@@ -120,9 +149,12 @@ class Mesh(ParallelConfig):
     def layers_of(self, rank: int, layers: int) -> list[range]:
         """The layers of each chunk on a pipeline rank.
 
-        Sizes differ by one at most. The larger stages are in the middle: the first has the embedding, too, the last the
-        output head.
+        As ``split`` says, or sizes that differ by one at most: the larger stages are in the middle, as the first has the
+        embedding, too, the last the output head.
         """
+        if self.split:
+            starts = [0, *self.split, layers]
+            return [range(starts[n], starts[n + 1]) for n in range(rank, self.stages, self.pipeline)]
         size, more = divmod(layers, self.stages)
         first = (self.stages - more) // 2
         starts = [number * size + min(max(number - first, 0), more) for number in range(self.stages + 1)]

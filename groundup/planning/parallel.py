@@ -203,7 +203,7 @@ class Simulator:
         self._layer = {kind: self._kinds.index(kind) for kind in set(self._kinds)}
         self._found: dict[tuple[object, ...], object] = {}
         self._local: dict[int, ModelConfig] = {}
-        self._of_rank: dict[tuple[int, ...], list[Counter[int]]] = {}
+        self._of_rank: dict[tuple[int, int, tuple[int, ...]], list[Counter[int]]] = {}
 
     @property
     def model(self) -> ModelConfig:
@@ -220,7 +220,7 @@ class Simulator:
 
     def ranks(self, mesh: Mesh) -> list[Counter[int]]:
         """The layers of each pipeline rank, of every kind the first, counted."""
-        key = (mesh.pipeline, mesh.chunks)
+        key = (mesh.pipeline, mesh.chunks, mesh.split)
         if key not in self._of_rank:
             self._of_rank[key] = [
                 Counter(self._layer[self._kinds[n]] for part in mesh.layers_of(rank, self.model.layers) for n in part)

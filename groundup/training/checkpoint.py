@@ -123,14 +123,9 @@ class Snapshot:
         optimizers: Sequence[torch.optim.Optimizer],
         tokenizer: BytePairTokenizer,
         state: dict[str, Any],
-        average: dict[str, Tensor] | None = None,
     ) -> "Snapshot":
         """The present state; its tensors are those of the model and the optimizers, not copies."""
-        tensors = {"model": _weights(model), "optimizer": _optimizer_tensors(model, optimizers)}
-        if average is not None:
-            tensors["average"] = average
-        shape = {"config": asdict(model.config), "vocab_size": model.vocab_size}
-        return cls(step, tensors, shape, tokenizer, state)
+        return cls(step, tensors_of(model, optimizers), shape_of(model), tokenizer, state)
 
     def copied(self) -> "Snapshot":
         """With tensors of its own in the CPU's memory, which a training that goes on does not change."""
@@ -407,6 +402,16 @@ def restore_optimizers(model: Transformer, optimizers: Sequence[torch.optim.Opti
             state[number] = {key: stored.part(f"{known}.{key}", parameter) for key in keys.get(known, ())}
         state = {number: tensors for number, tensors in state.items() if tensors}
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def shape_of(model: Transformer) -> dict[str, Any]:
+    """What makes a model of the same shape."""
+    return {"config": asdict(model.config), "vocab_size": model.vocab_size}
+
+
+def tensors_of(model: Transformer, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, dict[str, Tensor]]:
+    """Those of a checkpoint: the very ones of model and optimizers, not copies."""
+    return {"model": _weights(model), "optimizer": _optimizer_tensors(model, optimizers)}
 
 
 def _weights(model: Transformer) -> dict[str, Tensor]:

@@ -42,8 +42,7 @@ from groundup.training.checkpoint import (
     Snapshot,
     check_tokenizer,
     folder_name,
-    restore_optimizers,
-    restore_weights,
+    shape_of,
 )
 from groundup.training.config import TrainingConfig, WatchConfig
 from groundup.training.guard import WINDOW, is_spike
@@ -212,7 +211,7 @@ class _Loop:
                 with suppress(OSError):  # every line was flushed; one that could not be has been told
                     self.lines.close()
                 self.sinks.close()
-                self.working.release()
+                self.stepper.release()
                 self.saver.settle()
         state = self.state
         path = self.saver.parent / folder_name(state.step)
@@ -266,8 +265,11 @@ class _Loop:
                 if due:
                     self.watch.before_update()
                 factor = config.schedule.factor(state.step, config.steps, config.accumulation)
-                self.stepper.update(self.optimizers, measured.gradient_norm, factor)
-                record = self._updated(micro, measured, factor)
+                measured.gradient_norm = self.stepper.update(self.optimizers, measured.gradient_norm, factor)
+                if measured.finite:
+                    record = self._updated(micro, measured, factor)
+                else:  # DeepSpeed finds out when it steps, and does not
+                    self._refuse(measured)
                 if due:
                     record |= self.watch.after_update()
             self.working.clear()
@@ -408,12 +410,11 @@ class _Loop:
         if self.world.first((self.saver.parent / folder_name(state.step)).exists):
             return
         state.scale = None if self.stepper.scale is None else vars(self.stepper.scale).copy()
-        average = None
+        tensors = self.stepper.tensors(self.optimizers)
         if self.average is not None:
-            state.averaged, average = self.average.updates, self.average.tensors()
+            state.averaged, tensors["average"] = self.average.updates, self.average.tensors()
         carried = {"loop": json.loads(json.dumps(vars(state))), "source": self.position}
-        self.working.sharding.forget(self.model)  # what was gathered to sample, before a step that was skipped
-        snapshot = Snapshot.of(state.step, self.model, self.optimizers, self.tokenizer, carried, average)
+        snapshot = Snapshot(state.step, tensors, shape_of(self.model), self.tokenizer, carried, self.stepper.copies)
         with self.interruption.deferred():
             self.saver.save(snapshot, self.scores)
 
@@ -448,9 +449,7 @@ class _Loop:
         self.scores = dict(self.world.first(told))
 
     def _restore(self, checkpoint: Checkpoint, loop: dict[str, Any]) -> None:
-        restore_weights(self.model, checkpoint)
-        restore_optimizers(self.model, self.optimizers, checkpoint)
-        self.working.restored()
+        self.stepper.restore(self.optimizers, checkpoint)
         for key, value in loop.items():
             setattr(self.state, key, value)
         if self.average is not None:

@@ -35,6 +35,8 @@ def prepare(
     _check(config, device, numerics, here)
     # Of several processes, each block goes to the device when it is divided: no device ever holds all of them.
     model.to(torch.device("cpu") if config.memory.offload or here.size > 1 else device).train()
+    if here.size > 1 and here.parallel.engine == "deepspeed":
+        return _with_deepspeed(model, objective, config, seed, device, numerics)
     sharding = Sharding.of(model, here, device, numerics)
     optimizers = build_optimizers(
         model, config.optimizer, numerics.dtype, ShardedMuon if sharding.mesh is not None else Muon
@@ -51,6 +53,26 @@ def prepare(
     return stepper, optimizers
 
 
+def _with_deepspeed(
+    model: Transformer,
+    objective: Objective,
+    config: TrainingConfig,
+    seed: int,
+    device: torch.device,
+    numerics: Numerics,
+) -> tuple[Stepper, list[torch.optim.Optimizer]]:
+    """The same, with the state divided by DeepSpeed."""
+    from groundup.distributed.deepspeed import Engine
+    from groundup.training.deepspeed import DeepSpeedStepper, check
+
+    here = world()
+    check(config, numerics)
+    optimizers = build_optimizers(model, config.optimizer)
+    engine = Engine(model, optimizers[0], here, config.clip, config.memory.offload)
+    working = Working(model, device, numerics, config.memory.recompute, sharding=Sharding(here))
+    return DeepSpeedStepper(working, objective, numerics, device, config.clip, seed, engine=engine), optimizers
+
+
 def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, here: World) -> None:
     """Refuse what several processes cannot do, and those that would compute in different ways."""
     if here.size == 1:
@@ -63,8 +85,11 @@ def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, her
         )
     if config.memory.fit:
         raise UsageError("memory.fit is for one process, which sees its own memory only; lower rows instead")
-    if config.memory.offload:
-        raise UsageError("memory.offload is for one process; with several, --parallel.shard divides the state")
+    if config.memory.offload and here.parallel.engine == "torch":
+        raise UsageError(
+            "memory.offload is for one process; with several, --parallel.shard divides the state, and "
+            "--parallel.engine deepspeed can keep it there"
+        )
     if numerics.float8:
         raise UsageError("precision float8 is for one process; use --precision bfloat16")
 

@@ -74,7 +74,11 @@ class Saver:
         self.sharding = sharding or Sharding(ALONE)
         self.world = self.sharding.world
         parallel = self.world.parallel
-        divides = self.world.size > 1 and (math.prod(replace(parallel, data=1).sizes.values()) > 1 or parallel.zero)
+        divides = (
+            self.world.size > 1
+            and parallel.engine == "torch"
+            and (math.prod(replace(parallel, data=1).sizes.values()) > 1 or parallel.zero)
+        )
         self.sharded = rule.sharded == "on" or (rule.sharded == "auto" and divides)
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -93,7 +97,7 @@ class Saver:
         if self.sharded:
             self._begin_divided(snapshot, dict(scores))
         else:
-            if self.world.size > 1:
+            if self.world.size > 1 and not snapshot.own:
                 snapshot = snapshot.gathered(self.sharding)
             if self.world.leads:
                 snapshot = snapshot.copied() if self.rule.background else snapshot

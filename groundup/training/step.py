@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,7 @@ from groundup.distributed.sharding import local
 from groundup.model import Transformer
 from groundup.model.experts import counting
 from groundup.objectives import Objective
+from groundup.training.checkpoint import Checkpoint, restore_optimizers, restore_weights, tensors_of
 from groundup.training.working import Working
 
 #: The first factor of a scaled loss, and the steps without overflow after which it is doubled.
@@ -79,6 +81,8 @@ class Stepper:
     fit: bool = False
     split: int = 1
     scale: LossScale | None = None
+    copies: ClassVar[bool] = False
+    """Whether :meth:`tensors` are copies of whole ones."""
 
     def gradients(self, micro: Sequence[Batch], step: int) -> Measured | None:
         """Leave the step's gradients in the master's parameters, not yet clipped; None if nothing has a target.
@@ -107,7 +111,7 @@ class Stepper:
         sharding = self.working.sharding
         factor = 1.0 if self.scale is None else self.scale.factor
         shares = [share(batch, sharding.world) for batch in micro]
-        together = sharding.mesh is not None  # then all compute, those without a target, too
+        together = sharding.world.size > 1  # then all compute, those without a target, too
         if isinstance(self.working.model, Staged):
             parts, losses = self._through_stages(self.working.model, micro, shares, weight, step)
         else:
@@ -116,12 +120,8 @@ class Stepper:
             for number, part in enumerate(parts):
                 part = _to_device(part, self.device)
                 self._draw(step, number)
-                sharding.last(self.working.model, number + 1 == len(parts))
                 with counting(self.working.model, None if part.weight else 0):
-                    loss = self._loss(self.working.callable, part, weight)
-                    (loss * factor if self.scale else loss).backward()
-                self.working.bring_gradients()
-                losses.append(loss.detach())
+                    losses.append(self._part(part, weight, number + 1 == len(parts)))
         metrics: dict[str, float] = {}
         for part in parts:
             for key, value in part.metrics.items():
@@ -130,7 +130,7 @@ class Stepper:
             for parameter in self.working.master.parameters():
                 if parameter.grad is not None:
                     parameter.grad /= factor
-        norm = sharding.norm(p.grad for p in sharding.counted(self.working.master) if p.grad is not None)
+        norm = self._norm()
         total = float(torch.stack(losses).cpu().double().sum()) if losses else 0.0
         length = sharding.world.first(lambda: float(norm))  # all clip alike, to the last bit
         if together:
@@ -140,6 +140,19 @@ class Stepper:
             sums = {key: sum(each.get(key, 0.0) for each in told) for each in told for key in each}
             total, metrics = sums.pop("loss"), sums
         return Measured(total, length, metrics)
+
+    def _part(self, part: Batch, weight: int, last: bool) -> torch.Tensor:
+        """Add the gradients of a part, perhaps the last one, of a step that has so many terms; its loss."""
+        self.working.sharding.last(self.working.model, last)
+        loss = self._loss(self.working.callable, part, weight)
+        (loss if self.scale is None else loss * self.scale.factor).backward()
+        self.working.bring_gradients()
+        return loss.detach()
+
+    def _norm(self) -> torch.Tensor:
+        """Of the whole gradient."""
+        sharding = self.working.sharding
+        return sharding.norm(p.grad for p in sharding.counted(self.working.master) if p.grad is not None)
 
     def _draw(self, step: int, *place: int) -> None:
         """Dropout's noise is a function of seed and place, never of history."""
@@ -185,17 +198,43 @@ class Stepper:
         return done, [loss / factor for loss in losses]
 
     @torch.no_grad()
-    def update(self, optimizers: Sequence[torch.optim.Optimizer], norm: float, factor: float) -> None:
-        """Clip the gradients to the allowed norm and step with every rate times ``factor``."""
+    def update(self, optimizers: Sequence[torch.optim.Optimizer], norm: float, factor: float) -> float:
+        """Clip the gradients, of this norm, to the allowed one and step with every rate times ``factor``; the norm."""
         self.working.sharding.forget(self.working.master)  # what was gathered since the backward pass would be old
         parameters = [p for p in self.working.master.parameters() if p.grad is not None]
         if norm > self.clip and parameters:
             torch._foreach_mul_([local(p.grad) for p in parameters if p.grad is not None], self.clip / (norm + 1e-6))
+        set_rates(optimizers, factor)
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["full_lr"] * factor
             optimizer.step()
         self.working.take_weights()
+        return norm
+
+    def tensors(self, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, dict[str, torch.Tensor]]:
+        """What a checkpoint holds of model and optimizers."""
+        self.working.sharding.forget(self.working.master)  # what was gathered to sample, before a step that was skipped
+        return tensors_of(self.working.master, optimizers)
+
+    def restore(self, optimizers: Sequence[torch.optim.Optimizer], checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint's weights and optimizers.
+
+        Raises:
+            ArtifactError: it is of another model, or of an earlier version that this plan cannot read.
+        """
+        restore_weights(self.working.master, checkpoint)
+        restore_optimizers(self.working.master, optimizers, checkpoint)
+        self.working.restored()
+
+    def release(self) -> None:
+        """The training is over: the model is itself again."""
+        self.working.release()
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """Give every group of parameters its full rate times ``factor``."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_lr"] * factor
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -72,6 +72,7 @@ def cells(processes: int) -> Iterator[Cell]:
     else:
         plans = {name: ParallelConfig(pipeline=2, schedule=name) for name in ("gpipe", "1f1b", "zero-bubble")}
         plans["interleaved"] = ParallelConfig(pipeline=2, schedule="interleaved", chunks=2)
+        yield Cell("split by hand", EXPERTS, ParallelConfig(pipeline=2, split=(3,)), drawn=rows)
     for plan, parallel in plans.items():
         for kind, model in (("dense", DENSE), ("experts", EXPERTS)):
             if kind == "dense" and parallel.expert > 1:

@@ -34,7 +34,7 @@ from groundup.objectives import next_token
 from groundup.optim import OptimizerConfig
 from groundup.tokenizer import BytePairTokenizer
 from groundup.training import TrainingConfig, saving
-from groundup.training.checkpoint import Snapshot
+from groundup.training.checkpoint import Snapshot, shape_of, tensors_of
 from groundup.training.config import CheckpointConfig, SafetyConfig
 from groundup.training.loop import Hook, _Loop
 from tests.distributed.matrix import SHAPE, VOCABULARY, batches
@@ -128,14 +128,10 @@ def restored_bits(training: _Loop) -> bool:
     assert checkpoint is not None
     assert training._resume()
     assert training.average is not None
-    made = Snapshot.of(
-        training.state.step,
-        training.model,
-        training.optimizers,
-        training.tokenizer,
-        {},
-        training.average.tensors(),
-    ).gathered(training.working.sharding)
+    step, model = training.state.step, training.model
+    tensors = {**tensors_of(model, training.optimizers), "average": training.average.tensors()}
+    snapshot = Snapshot(step, tensors, shape_of(model), training.tokenizer, {})
+    made = snapshot.gathered(training.working.sharding)
     equal = [
         set(made.tensors[group]) == set(checkpoint.stored(group).shapes)
         and all(_same(tensor, checkpoint.stored(group).read(name)) for name, tensor in made.tensors[group].items())

@@ -79,6 +79,33 @@ def test_stages_are_even_and_hold_every_layer_once(pipeline: int, chunks: int, d
         assert min(sizes) in (sizes[0], sizes[-1])
 
 
+def test_stages_begin_where_they_are_told() -> None:
+    mesh = Mesh(pipeline=2, chunks=2, schedule="interleaved", micro_batches=2, split=(1, 4, 5))
+    mesh.check(replace(MODEL, layers=8))
+    assert [mesh.layers_of(rank, 8) for rank in range(2)] == [[range(1), range(4, 5)], [range(1, 4), range(5, 8)]]
+
+
+@pytest.mark.parametrize("split", [(0,), (8,), (1, 2), (-1,)])
+def test_stages_that_do_not_hold_every_layer_are_refused(split: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="for 2 stages it must be 1 of the layers 1 to 7, in order"):
+        Mesh(pipeline=2, micro_batches=2, split=split).check(replace(MODEL, layers=8))
+    with pytest.raises(UsageError, match="parallel.split is for a pipeline"):
+        Mesh(split=split).check(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "complaint"),
+    [
+        ({"data": 2}, "has nothing to divide"),
+        ({"data": 2, "shard": 2}, "shards over all 4 processes; give --parallel.shard 4"),
+        ({"shard": 2, "tensor": 2}, "divides the state only; leave parallel.tensor out"),
+    ],
+)
+def test_what_deepspeed_does_not_divide_is_refused(sizes: dict[str, int], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Mesh(engine="deepspeed", **sizes).check(MODEL)
+
+
 Work = tuple[str, int, int]
 
 
