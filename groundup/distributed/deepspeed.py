@@ -10,7 +10,10 @@ on with another plan, and the other way round. Nothing that it would pickle is u
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -72,8 +75,11 @@ class Engine:
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,  # whose kernel would be compiled here
         }
-        self._deepspeed = _imported()
-        self._engine = self._deepspeed.initialize(model=_Worked(model), optimizer=optimizer, config=config)[0]
+        with _quiet():
+            self._deepspeed = _imported()
+            self._engine = self._deepspeed.initialize(model=_Worked(model), optimizer=optimizer, config=config)[0]
+        # It calls PyTorch by names that are going to change, and PyTorch says so in every step.
+        warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
         # In its first step DeepSpeed notes where the state is, but of the first group only, unless all have theirs.
         for flat in (flat for group in optimizer.param_groups for flat in group["params"]):
             moments = {key: torch.zeros_like(flat) for key in _MOMENTS}
@@ -205,8 +211,19 @@ class _Worked(nn.Module):
         return work(self.model)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, what DeepSpeed has to say of itself is not heard."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _imported() -> "ModuleType":
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed
     except ImportError as error:
@@ -214,5 +231,4 @@ def _imported() -> "ModuleType":
             "parallel.engine deepspeed needs DeepSpeed; pip install --no-build-isolation 'groundup[deepspeed]', or "
             "leave it out"
         ) from error
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     return deepspeed

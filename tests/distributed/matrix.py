@@ -1,14 +1,15 @@
 """What several processes compute together, against the same in one of them: run in each of them, prints JSON.
 
-    python -m tests.distributed.matrix sharding [--slow | NAME …]     with the variables that torchrun sets
+    python -m tests.distributed.matrix sharding,tensor [--slow | NAME …]     with the variables that torchrun sets
 
-For every cell of ``tests.distributed.cells_sharding`` (or those whose names hold a NAME): the largest difference of
+For every cell of ``tests.distributed.cells_sharding`` … (or those whose names hold a NAME): the largest difference of
 loss and gradient norm over five steps, of the gradient of every parameter in the first, and of the weights after five
 steps of plain gradient descent, each relative to the largest value of its tensor.
 """
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -134,12 +135,19 @@ def compared(cell: Cell, here: World) -> dict[str, float]:
     return {name: max(here.gathered(value)) for name, value in results.items()}
 
 
-def main(group: str, *wanted: str) -> None:
+def main(groups: str, *wanted: str) -> None:
     torch.set_num_threads(1)
     slow = wanted == ("--slow",)
+    results: dict[str, dict[str, dict[str, float]]] = {}
     with joined(ParallelConfig()) as here:
-        cells = cells_of(group, here.size, slow, () if slow else wanted)
-        results = {cell.name: compared(cell, here) for cell in cells}
+        for group in groups.split(","):
+            results[group] = {}
+            for cell in cells_of(group, here.size, slow, () if slow else wanted):
+                started = time.perf_counter()
+                results[group][cell.name] = compared(cell, here)
+                if here.leads:
+                    seconds = time.perf_counter() - started
+                    print(f"{group}, {here.size}: {cell.name} {seconds:.1f} s", file=sys.stderr, flush=True)
     if here.leads:
         json.dump(results, sys.stdout)
 
