@@ -12,8 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -52,6 +54,9 @@ class Cell:
     objective: Objective = next_token
     drawn: "Callable[[int, int], list[Batch]] | None" = None
     """(step, count) → the step's batches; None: :func:`batches`."""
+    backend: str = "inductor"
+    """Of a compiled model. With aot_eager all is as with the usual one, but that no code is generated at the end, which
+    takes most of the time."""
 
 
 def cells_of(group: str, processes: int, slow: bool = False, wanted: Sequence[str] = ()) -> list[Cell]:
@@ -84,7 +89,8 @@ def trained(cell: Cell, world: World, split: int = 1) -> tuple[list[Tensor], dic
     worlds._present = world
     model = Transformer(cell.model, VOCABULARY).initialise(torch_rng(1, "weights"))
     options = {"precision": "float32", "device": "cpu", **cell.options}
-    stepper, optimizers = prepare(model, cell.objective, TrainingConfig(**options), seed=3)
+    with patch("torch.compile", partial(torch.compile, backend=cell.backend)):
+        stepper, optimizers = prepare(model, cell.objective, TrainingConfig(**options), seed=3)
     if "optimizer" not in cell.options:
         optimizers = [torch.optim.SGD(model.parameters(), 0.05)]
         for group in optimizers[0].param_groups:
