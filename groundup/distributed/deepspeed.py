@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from groundup.core.errors import UsageError
 from groundup.core.world import ParallelConfig, World
@@ -128,7 +129,6 @@ class Engine:
         weights, state = dict[str, Tensor](), dict[str, Tensor]()
         steps = self._steps()
         for name, parameter in self.model.named_parameters():
-            found = {}
             if not parameter.requires_grad:
                 with self._gathered(parameter):
                     self._keep(weights, {name: parameter.detach()})
@@ -143,22 +143,20 @@ class Engine:
     @torch.no_grad()
     def restore(self, weights: Stored, state: Stored) -> None:
         """Go on from what a checkpoint has of weights and optimizer, whoever wrote it."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
         self.discard()
         if state.shapes and self._steps() is None:
             self._begin()
         for name, parameter in self.model.named_parameters():
-            value = weights.read(name).to(self._device)
+            value = weights.read(name)
             with self._gathered(parameter, write=True):
                 if self._stage < 3 or self.world.leads:
                     parameter.copy_(value)
             if not parameter.requires_grad:
                 continue
-            safe_set_full_fp32_param(parameter, value.float())
+            self._put(parameter, value)
             for key in _MOMENTS:
                 if f"{name}.{key}" in state.shapes:
-                    safe_set_full_optimizer_state(parameter, state.read(f"{name}.{key}").to(self._device), key)
+                    self._put(parameter, state.read(f"{name}.{key}"), key)
         for name, buffer in self._buffers().items():
             weights.fill(name, buffer)
         steps = next((state.read(name) for name in state.shapes if name.endswith(".step")), None)
@@ -194,6 +192,22 @@ class Engine:
         """A context in which the processes have a parameter whole; what the first one writes to it is everybody's."""
         found = [parameter] if self._stage == 3 else []
         return self._deepspeed.zero.GatheredParameters(found, modifier_rank=0 if write else None)
+
+    def _put(self, parameter: nn.Parameter, value: Tensor, key: str = "") -> None:
+        """Give a parameter its float32 weights, or what AdamW keeps of it under ``key``."""
+        from deepspeed import utils
+
+        value = value.to(self._device, torch.float32)
+        put, put_state = utils.safe_set_full_fp32_param, utils.safe_set_full_optimizer_state
+        if self._stage == 3:  # the last process's part is filled up, which those for whole tensors forget
+            put, put_state = utils.safe_set_local_fp32_param, utils.safe_set_local_optimizer_state
+            size: int = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
+            filled = functional.pad(value.flatten(), (0, size * self.world.size - value.numel()))
+            value = filled.narrow(0, size * self.world.rank, size)
+        if key:
+            put_state(parameter, value, key)
+        else:
+            put(parameter, value)
 
     def _keep(self, found: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         if self.world.leads:
