@@ -48,7 +48,7 @@ def _sample(text: str, characters: int) -> str:
     if len(text) > characters:
         length, stride = characters // PIECES, (len(text) - characters // PIECES) // (PIECES - 1)
         text = " ".join(text[start : start + length] for start in range(0, stride * PIECES, stride))
-    return text.replace("\n", " ")
+    return " ".join(text.splitlines())
 
 
 @cache

@@ -347,7 +347,8 @@ PAGE = "\n".join(sentences(40))
         "« Home »",
         "Sign in to your account",
         "sign-in",
-        "The news of today. Read more...",
+        "The news of today, read more...",
+        "Would you like to see more?",
         "You have 3 items in cart now",
     ],
 )
@@ -371,6 +372,14 @@ def test_lines_of_the_page_go(line: str) -> None:
 )
 def test_lines_of_the_text_stay(line: str) -> None:
     assert left(Lines(), f"{PAGE}\n{line}") == f"{PAGE}\n{line}"
+
+
+@pytest.mark.parametrize("end", [" Read more...", " [Continue reading »]", " | View all"])
+def test_a_sentence_before_read_more_stays(end: str) -> None:
+    result = Lines()(document(f"{PAGE}\n  The news of (today!){end}\n{SENTENCE}"))
+    assert isinstance(result, Document)
+    assert result.text == f"{PAGE}\n  The news of (today!)\n{SENTENCE}"
+    assert result.measures == {"lines.shortened": 1}
 
 
 def test_a_page_of_such_lines_goes() -> None:
