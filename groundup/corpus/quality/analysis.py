@@ -8,9 +8,10 @@ analysis is remembered; it is found by the identity of the string, and nothing b
 
 **A word** is a run of letters, marks and digits in any script. An apostrophe between two of them belongs to it
 ("don't"), and so does a full stop or comma between two digits ("3.14"). In scripts without spaces between words
-(Chinese, Japanese, Thai, Lao, Khmer, Burmese) each letter with its marks is a word. Everything else that is not white space is a
-word too, a *symbol*, but a run of one sign ("...", "-----") only once: the limits in use were set with tokenizers that
-count punctuation. ``words`` cuts a text so in a few lines, which the kernel in ``kernels/scan.py`` is tested against.
+(Chinese, Japanese, Thai, Lao, Khmer, Burmese) each letter with its marks is a word. Everything else that is not white
+space is a word too, a *symbol*, but a run of one sign ("...", "-----") only once: the limits in use were set with
+tokenizers that count punctuation. ``words`` cuts a text so in a few lines, which the kernel in ``kernels/scan.py`` is
+tested against.
 
 spaCy, which datatrove uses for English, cuts "don't" and "John's" in two and leaves "U.S." and addresses of web pages
 whole; that changes shares by a few per cent of their value and decisions only beside a limit.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 CODE_POINTS = 0x110000
 
-#: ``WORD`` is a letter, a mark or a number; ``ALONE`` is a letter or digit of a script that puts no spaces between words.
+#: ``WORD`` is a letter, a mark or a number; ``ALONE`` a letter or digit of a script that puts no spaces between words.
 LETTER, WORD, DIGIT, SPACE, ALONE, UPPER, TERMINAL, LINE_END = (1 << bit for bit in range(8))
 
 #: Nothing beyond this is a letter, a number or a mark, but for the selectors of variants below.

@@ -14,9 +14,8 @@ or the end of ``path`` if there is none, says which language it is; rules of a l
     data              JSON or YAML that is very short or long, or mostly numbers
     comments          of Python, C and the like: nothing explained, or nothing else
 
-Where the papers differ: JSON and YAML have the limits of StarCoder, for which StarCoder 2 has 512 lines. Of StarCoder 2
-there is not here what only go-enry knows to be generated, 512 lines of plain text and DOT at most, and that plain text is
-taken by the file's name.
+Where the papers differ: JSON and YAML have the limits of StarCoder, for which StarCoder 2 has 512 lines. What StarCoder
+2 does with plain text and DOT (512 lines, certain names), and what only go-enry knows to be generated, is not here.
 
 A header that states a licence, the same in thousands of files, can be taken off.
 """

@@ -13,8 +13,8 @@ or dropped, if these lines hold more than a small share of its words: then it is
 some. Lines that are empty stay. Source code is not judged.
 
 Of the last kind the paper edits the lines, and does not say how. Here a sentence before "Read more..." stays; any other
-rest of such a line is a fragment ("to your account"), and goes with it. The paper gives one example of each pattern; the
-lists are ours, and English.
+rest of such a line is a fragment ("to your account"), and goes with it. The paper gives one example of each pattern:
+the lists are ours, and English.
 """
 
 import re
