@@ -27,7 +27,6 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.extraction.names import names
 from groundup.corpus.quality.analysis import DIGITS, END, LETTERS, START, Analysis, analyse
 from groundup.corpus.quality.rules import (
     Broken,
@@ -64,9 +63,9 @@ _LINE_COMMENTS = {
     **dict.fromkeys(("sql", "lua", "haskell"), _DASHES),
     "tex": _PERCENT,
 }
-_LONG_LINES = names("html|json|markdown|roff|roff manpage|smt|svg|tex|text|xml", "|")
+_LONG_LINES = frozenset({"html", "json", "markdown", "roff", "roff manpage", "smt", "svg", "tex", "text", "xml"})
 _LONGEST = 100_000
-_FEW_LETTERS = names("webassembly|motorola 68k assembly", "|")
+_FEW_LETTERS = frozenset({"webassembly", "motorola 68k assembly"})
 _MARKUP = frozenset({"xml", "svg", "html", "xhtml"})
 _FIRST_LINES = 5
 _GENERATED = re.compile(
