@@ -162,6 +162,7 @@ def grow(documents: int, workers: int, folder: Path) -> dict[str, Any]:
                 time.sleep(_LOOK_SECONDS)
         except BaseException:
             process.kill()
+            process.wait()
             raise
     seconds, after = time.perf_counter() - began, os.times()
     if process.returncode:
