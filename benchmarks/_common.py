@@ -7,6 +7,7 @@ table of the ratios ours / peer.
 import gc
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,6 +84,8 @@ def require_positive(settings: Any, *names: str) -> None:
 
 def main(kind: type[Settings], name: str, run: Callable[[Settings], dict[str, Any]]) -> int:
     """Read the command line, run, write the record; returns the exit code, 1 where the record counts differences."""
+    # By default SIGTERM ends this process alone, and not what it has started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         settings = parse(kind, kind(), sys.argv[1:], f"python -m benchmarks.{name}", "the command line")
         record = {"benchmark": name, "settings": to_json(settings), **run(settings)}

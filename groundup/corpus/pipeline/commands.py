@@ -28,6 +28,8 @@ from groundup.corpus.sources import SOURCES
 #: Where a corpus is looked for when no directory is given.
 DEFAULT_RUN = "runs/quickstart"
 STANDARD_INPUT = "-"
+#: What a text may still be; nothing: prose.
+KINDS = ("", "html", "wikitext", "code")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class TryOptions:
     """Where it is from, for the steps that look at addresses."""
     json: bool = False
     """Print what each step did for programs."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"--kind is {self.kind!r}; it must be one of {', '.join(filter(None, KINDS))}")
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ analysis is remembered; it is found by the identity of the string, and nothing b
 
 **A word** is a run of letters, marks and digits in any script. An apostrophe between two of them belongs to it
 ("don't"), and so does a full stop or comma between two digits ("3.14"). In scripts without spaces between words
-(Chinese, Japanese, Thai, Lao, Khmer, Burmese) each character is a word. Everything else that is not white space is a
-word too, a *symbol*, but a run of one sign ("...", "-----") only once: the limits in use were set with tokenizers that
-count punctuation. ``words`` cuts a text so in a few lines, which the kernel in ``kernels/scan.py`` is tested against.
+(Chinese, Japanese, Thai, Lao, Khmer, Burmese) each letter with its marks is a word. Everything else that is not white
+space is a word too, a *symbol*, but a run of one sign ("...", "-----") only once: the limits in use were set with
+tokenizers that count punctuation. ``words`` cuts a text so in a few lines, which the kernel in ``kernels/scan.py`` is
+tested against.
 
 spaCy, which datatrove uses for English, cuts "don't" and "John's" in two and leaves "U.S." and addresses of web pages
 whole; that changes shares by a few per cent of their value and decisions only beside a limit.
@@ -120,7 +121,8 @@ class Analysis:
     ``SPACED``, ``LONGEST``    words between white space, and the length of the longest
     ``LETTERS``, ``UPPERS``, ``DIGITS``   characters of these kinds
     ``WORDS``                  words as described above, symbols not counted
-    ``SENTENCES``              runs of text up to . ! ? or the like, closing quotes, and then white space or the end
+    ``SENTENCES``              runs of text up to . ! ? or the like, closing quotes, and then white space or the end;
+                               behind 。 and other full-width marks no white space is needed
     ``FLAGS``                  begins with a bullet; ends (but for white space) in an ellipsis; ends in a mark that ends
                                a sentence; ends (but for white space) in . ? ! " ' and not in "..."; has a {; has a [
     """
@@ -262,9 +264,10 @@ def hash_of(word: str) -> int:
 
 
 _KINDS = str.maketrans({"'": "q", "’": "q", ".": "p", ",": "p"})
-# On a text of kinds: l a letter or mark, d a digit, c a character that is a word, q and p as above, s any other sign.
-_WORD_KINDS = re.compile(r"c|[ld](?:[ld]|(?<=[ld])q(?=[ld])|(?<=d)p(?=d))*|[qps]")
-_SENTENCE_END = "\"')]”’»"
+# On a text of kinds: l a letter, m a mark, d a digit, c a letter that is a word, q and p as above, s any other sign.
+_WORD_KINDS = re.compile(r"cm*|[lmd](?:[lmd]|(?<=[lmd])q(?=[lmd])|(?<=d)p(?=d))*|[qps]")
+_SENTENCE_END = "\"')]”’»〉》」』】）"
+_UNSPACED = 0x3000
 
 
 def words(text: str) -> list[str]:
@@ -286,8 +289,8 @@ def _kinds(text: str) -> str:
     """One letter for each character: see ``_WORD_KINDS``; a blank for white space."""
     table = classes()[code_points(text)]
     letters = np.select(
-        [table & ALONE > 0, table & DIGIT > 0, table & WORD > 0, table & SPACE > 0],
-        [ord("c"), ord("d"), ord("l"), ord(" ")],
+        [table & ALONE > 0, table & DIGIT > 0, table & LETTER > 0, table & WORD > 0, table & SPACE > 0],
+        [*map(ord, "cdlm ")],
         ord("s"),
     )
     marks = code_points(text.translate(_KINDS))
@@ -352,11 +355,20 @@ def _line_rows(text: str) -> Iterator[list[int]]:
 
 
 def _sentences(spaced: Sequence[str]) -> int:
-    """Sentences of a line: as many as words that end one, and one for what follows the last of them."""
+    """Sentences of a line: as many as marks that end one, and one for what follows the last of them."""
     kinds = classes()
-    ends = [word.rstrip(_SENTENCE_END)[-1:] for word in spaced]
-    closing = [bool(end) and bool(kinds[ord(end)] & TERMINAL) for end in ends]
-    return sum(closing) + (bool(closing) and not closing[-1])
+    number, opened = 0, False
+    for word in spaced:
+        ended = unspaced = False
+        for character in word:
+            if kinds[ord(character)] & TERMINAL:
+                ended, unspaced = True, ord(character) >= _UNSPACED or (ended and unspaced)
+            elif ended and character not in _SENTENCE_END:
+                number += unspaced
+                ended = False
+        number += ended
+        opened = not ended
+    return number + opened
 
 
 def _flags(line: str, inner: str) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 CODE_POINTS = 0x110000
 
-#: ``WORD`` is a letter, a mark or a number; ``ALONE`` is one of a script that puts no spaces between words.
+#: ``WORD`` is a letter, a mark or a number; ``ALONE`` a letter or digit of a script that puts no spaces between words.
 LETTER, WORD, DIGIT, SPACE, ALONE, UPPER, TERMINAL, LINE_END = (1 << bit for bit in range(8))
 
 #: Nothing beyond this is a letter, a number or a mark, but for the selectors of variants below.
@@ -42,7 +42,7 @@ def classes() -> NDArray[np.uint8]:
     table[_VARIATION_SELECTORS] = WORD
     table[_JOINERS] = WORD
     for first, last in _UNSPACED:
-        table[first:last][table[first:last] & WORD > 0] |= ALONE
+        table[first:last][table[first:last] & (LETTER | DIGIT) > 0] |= ALONE
     punctuation = "".join(chr(code) for code, name in enumerate(categories) if name[0] == "P")
     table[[ord(mark) for mark in regex.findall(r"\p{Sentence_Terminal}", punctuation)]] |= TERMINAL
     table[[code for code in range(_ASSIGNED) if chr(code).isspace()]] |= SPACE

@@ -2,6 +2,11 @@
 al. 2024, "The FineWeb Datasets", section 3.6).
 
 A document enters; it leaves unchanged but for a measure, or dropped. Source code is not judged.
+
+The limits are those of the program (datatrove), not in all of the paper: it says 0.1 for the characters in lines that
+occurred before, drops a document whose value is the limit itself, does not call a line of 30 characters short, and has
+no rule of line ends. A mark that ends sentences is one of Unicode's (``Sentence_Terminal``), as in datatrove since
+FineWeb 2; when FineWeb was made, it was one of . ! ? " '.
 """
 
 from collections.abc import Iterator, Mapping

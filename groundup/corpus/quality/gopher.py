@@ -3,6 +3,11 @@ Models: Methods, Analysis & Insights from Training Gopher", section A.1.1 and ta
 
 A document enters; it leaves unchanged but for some measures, or dropped by the first rule that it breaks. The
 limits are the paper's. Source code is not judged.
+
+Where the paper leaves a choice, this is datatrove's: a line, paragraph or n-gram is repeated where it occurred before,
+so its first occurrence does not count (in Dolma it does); the commonest n-gram counts even if it occurs once, which
+drops texts of a few words; stop words are *different* ones (in Dolma, occurrences); a bullet is "•" or "-" (in Dolma,
+"*" or "-"); empty lines count among those that do not begin with one.
 """
 
 from collections.abc import Iterator, Mapping

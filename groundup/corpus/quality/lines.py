@@ -11,6 +11,10 @@ A document enters; it leaves without lines that are
 
 or dropped, if these lines hold more than a small share of its words: then it is a page of such lines, not a text with
 some. Lines that are empty stay. Source code is not judged.
+
+Of the last kind the paper edits the lines, and does not say how. Here a sentence before "Read more..." stays; any other
+rest of such a line is a fragment ("to your account"), and goes with it. The paper gives one example of each pattern:
+the lists are ours, and English.
 """
 
 import re
@@ -84,36 +88,49 @@ class Lines:
         if document.facts.get("kind") == "code":
             return document
         analysis = analyse(document.text)
-        removed = self._removed(analysis)
-        number = count(removed)
+        places = analysis.lines[:, (START, END)]
+        ends = self._ends(analysis)
+        found = ends < places[:, 1]
+        number = count(found)
         if not number:
             return document
         words = analysis.lines[:, WORDS]
-        value = share(int(words[removed].sum()), int(words.sum()))
+        value = share(int(words[found].sum()), int(words.sum()))
         if value > self.config.max_removed:
-            evidence = (
-                f"{value:.4g} of the words are in {number} lines to remove, at most {self.config.max_removed:.4g}"
-            )
+            evidence = f"{value:.4g} of the words are in {number} such lines, at most {self.config.max_removed:.4g}"
             return Dropped.of(document, "page furniture", f"{evidence} allowed")
-        kept = analysis.lines[~removed][:, (START, END)].tolist()
-        left = "\n".join(analysis.text[start:end] for start, end in kept).strip("\n")
-        return measured(document, {"lines.removed": float(number)}, left)
+        kept = ~found | (ends > places[:, 0])
+        rows = np.stack([places[:, 0], ends], axis=1)[kept].tolist()
+        left = "\n".join(analysis.text[start:end] for start, end in rows).strip("\n")
+        measures = {"lines.removed": float(count(~kept)), "lines.shortened": float(count(found & kept))}
+        return measured(document, {name: value for name, value in measures.items() if value}, left)
 
-    def _removed(self, analysis: Analysis) -> NDArray[np.bool_]:
-        """Which lines are to be removed."""
+    def _ends(self, analysis: Analysis) -> NDArray[np.int64]:
+        """Where each line ends that is to be shortened or, at its ``START``, removed; its ``END`` if it stays."""
         lines = analysis.lines
         filled = lines[:, SPACED] > 0
         capitals = lines[:, UPPERS] > self.config.max_upper * lines[:, LETTERS]
         numbers = (lines[:, LETTERS] == 0) & (lines[:, DIGITS] > 0)
         lonely = lines[:, WORDS] == 1
         removed: NDArray[np.bool_] = filled & (capitals | numbers | lonely)
+        ends: NDArray[np.int64] = np.where(removed, lines[:, START], lines[:, END])
         looked_at = np.flatnonzero(filled & ~removed & (lines[:, SPACED] <= self.config.short))
-        places = lines[looked_at, FIRST : LAST + 1].tolist()
-        for number, (first, last) in zip(looked_at.tolist(), places, strict=True):
-            removed[number] = is_furniture(analysis.text[first:last])
-        return removed
+        for number in looked_at.tolist():
+            start, end, first, last = lines[number, [START, END, FIRST, LAST]].tolist()
+            left = without_furniture(analysis.text[first:last])
+            ends[number] = end if left == last - first else first + left if left else start
+        return ends
 
 
-def is_furniture(line: str) -> bool:
-    """Whether a short line, without white space at its ends, counts something or navigates."""
-    return bool(COUNTER.fullmatch(line) or BEGINNING.match(line) or ENDING.search(line) or ANYWHERE.search(line))
+_SENTENCE = re.compile(r"""[.!?…]["'”’)]*\Z""")
+
+
+def without_furniture(line: str) -> int:
+    """How much is left of a short line, without white space at its ends: nothing of one that counts something or
+    navigates, the sentence before "Read more...", all of any other."""
+    if COUNTER.fullmatch(line) or BEGINNING.match(line) or ANYWHERE.search(line):
+        return 0
+    if found := ENDING.search(line):
+        before = line[: found.start()].rstrip(" \t([|-–—»>·•")
+        return len(before) if _SENTENCE.search(before) else 0
+    return len(line)

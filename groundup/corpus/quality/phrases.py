@@ -77,7 +77,7 @@ def holds(sorted_hashes: Hashes, value: str) -> bool:
 class Phrases:
     """Lists of words and phrases, found in a text as whole words in any case.
 
-    Words are those of ``analysis``: "ass" is not found in "class", and each Chinese or Thai character is a word.
+    Words are those of ``analysis``: "ass" is not found in "class", and each Chinese or Thai letter is a word.
     """
 
     LONGEST = 32

@@ -106,7 +106,7 @@ def _roots(path: str) -> list[_Root]:
         return [_Root(path)]
     if found := sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 (a pattern may be absolute)
         return list(map(_Root, found))
-    remedy = "no file matches it" if glob.has_magic(path) else "give --corpus.path a file, a folder, a glob or a URL"
+    remedy = "no file matches it" if glob.has_magic(path) else "give a file, a folder, a glob or a URL"
     raise DataError(f"{path} does not exist; {remedy}")
 
 

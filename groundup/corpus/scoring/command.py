@@ -1,5 +1,6 @@
 """``groundup corpus train-classifier``: examples enter; a classifier or an n-gram model and a report leave."""
 
+import glob
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,6 +59,9 @@ def main(words: list[str]) -> int:
         raise UsageError(f"give examples and a folder to write: {PROGRAM} --good FILE… --bad FILE… --out DIR")
     if options.out.exists():
         raise UsageError(f"{options.out} exists; choose another --out")
+    for path in (*options.good, *options.bad):  # before hours of reading the others
+        if not (path.exists() or str(path) == "-" or glob.has_magic(str(path))):
+            raise DataError(f"{path} does not exist; give files or folders of examples")
     report, told = _train_ngram(options, options.out) if options.ngram else _train_classifier(options, options.out)
     print(json.dumps(report, allow_nan=False) if options.json else told)
     say(f"wrote {options.out}")

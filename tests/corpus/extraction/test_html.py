@@ -49,6 +49,13 @@ def test_what_is_said_of_no_page_stands_in_none(backend: str, name: str) -> None
         assert boilerplate not in text
 
 
+@pytest.mark.parametrize("name", ["manual-docbook", "manual-texinfo"])
+def test_a_manual_has_no_way_to_its_other_pages(name: str) -> None:
+    pytest.importorskip("resiliparse")
+    html, expected = {name: (html, expected) for name, html, expected in labelled_pages()}[name]
+    assert score(main_content(html, "resiliparse"), expected).f1 == 1
+
+
 def test_code_keeps_its_indentation(backend: str) -> None:
     html = {name: html for name, html, _ in labelled_pages()}["docs-code"]
     assert "\n    for frame in reader:\n        print(frame.index" in main_content(html, backend)

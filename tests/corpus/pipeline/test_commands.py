@@ -109,6 +109,7 @@ def test_try_reads_files_and_standard_input(command: Command, tmp_path: Path, mo
     [
         ("try --text a --file b", "give --text or --file, not both"),
         ("try --corpus.steps clena --text a", "did you mean clean?"),
+        ("try --text a --kind htlm", "--kind is 'htlm'; it must be one of html, wikitext, code"),
         ("shard --rank 2 --world-size 2", "--rank is 2; of 2 ranks it is from 0 to 1"),
         ("reprot", "did you mean `groundup corpus report`?"),
         ("report . --jsn", "unknown key jsn; did you mean json?"),

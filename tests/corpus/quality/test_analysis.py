@@ -30,7 +30,7 @@ from groundup.corpus.quality.analysis import (
 
 needs_kernels = pytest.mark.skipif(not compiled.available(), reason="needs numba")
 
-HARD = "aB3.,'’ \n\t\r\x1c\x85\u2028\xa0你ก●-{[…!?\")。\u0301\ud800\u200d_"
+HARD = "aB3.,'’ \n\t\r\x1c\x85\u2028\xa0你ก\u0e35²●-{[…!?\")。」\u0301\ud800\u200d_"
 TEXTS = st.one_of(st.text(alphabet=HARD, max_size=60), st.text(max_size=60))
 
 
@@ -46,6 +46,7 @@ def equal(one: Analysis, other: Analysis) -> bool:
         ("3.14 1,000. a.b 3.x", ["3.14", "1,000", ".", "a", ".", "b", "3", ".", "x"]),
         ("wait... --- ?!", ["wait", "...", "---", "?", "!"]),
         ("你好 ไทย", ["你", "好", "ไ", "ท", "ย"]),
+        ("ที่นี่ ပြည်", ["ที่", "นี่", "ပြ", "ည်"]),
         ("snake_case", ["snake", "_", "case"]),
         ("cafe\u0301 नमस्ते", ["cafe\u0301", "नमस्ते"]),
         (" \n\t", []),
@@ -85,6 +86,9 @@ def test_flags(line: str, flags: int) -> None:
         ("No end", 1),
         ("3.14 is pi", 1),
         ("(So it ends.)", 1),
+        ("下雨了。我不走！他说：「走吧。」然后呢", 4),
+        ("雨。 雪。", 2),
+        ("本当？！はい", 2),
         ("", 0),
     ],
 )

@@ -192,6 +192,31 @@ def test_stop_words_of_another_language() -> None:
     assert reason(GopherQuality(GopherQualityConfig(min_stop_words=0)), text) == ""
 
 
+#: Article 1 of the Universal Declaration of Human Rights, in scripts without spaces between words.
+ARTICLE = {
+    "th": "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ ต่างมีเหตุผลและมโนธรรม และควรปฏิบัติต่อกันด้วยเจตนารมณ์แห่งภราดรภาพ",
+    "km": "មនុស្សទាំងអស់កើតមកមានសេរីភាព និងភាពស្មើៗគ្នា ក្នុងសិទ្ធិ និងសេចក្ដីថ្លៃថ្នូរ។ "
+    "មនុស្សគ្រប់រូបសុទ្ធតែមានវិចារណញាណ និងសតិសម្បជញ្ញៈ ហើយត្រូវប្រព្រឹត្ដចំពោះគ្នាទៅវិញទៅមកក្នុងស្មារតីរាប់អានគ្នាជាបងប្អូន។",
+    "my": "လူတိုင်းသည် တူညီ လွတ်လပ်သော ဂုဏ်သိက္ခာဖြင့် လည်းကောင်း၊ တူညီလွတ်လပ်သော အခွင့်အရေးများဖြင့် လည်းကောင်း၊ မွေးဖွားလာသူများ ဖြစ်သည်။",
+    "zh": "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。"
+    "人人有资格享有本宣言所载的一切权利和自由。",
+}
+
+
+@pytest.mark.parametrize("language", ARTICLE)
+def test_scripts_without_spaces_have_words_of_letters(language: str) -> None:
+    """A vowel sign or tone mark belongs to its letter, and is no word without a letter."""
+    step = GopherQuality(GopherQualityConfig(min_word_length=1, min_stop_words=0))
+    assert reason(step, ARTICLE[language]) == ""
+    assert reason(GopherQuality(), ARTICLE[language]) == "mean word length"
+
+
+def test_chinese_sentences_need_no_space_between_them() -> None:
+    step = C4(C4Config(terminal_punctuation=False, min_words=1, min_sentences=3))
+    assert reason(step, ARTICLE["zh"]) == ""
+    assert reason(step, ARTICLE["zh"].replace("。", "，", 1)) == "too few sentences"
+
+
 def test_what_is_measured_stays_with_the_document() -> None:
     result = GopherQuality()(document(prose(60)))
     assert isinstance(result, Document)
@@ -347,7 +372,8 @@ PAGE = "\n".join(sentences(40))
         "« Home »",
         "Sign in to your account",
         "sign-in",
-        "The news of today. Read more...",
+        "The news of today, read more...",
+        "Would you like to see more?",
         "You have 3 items in cart now",
     ],
 )
@@ -371,6 +397,14 @@ def test_lines_of_the_page_go(line: str) -> None:
 )
 def test_lines_of_the_text_stay(line: str) -> None:
     assert left(Lines(), f"{PAGE}\n{line}") == f"{PAGE}\n{line}"
+
+
+@pytest.mark.parametrize("end", [" Read more...", " [Continue reading »]", " | View all"])
+def test_a_sentence_before_read_more_stays(end: str) -> None:
+    result = Lines()(document(f"{PAGE}\n  The news of (today!){end}\n{SENTENCE}"))
+    assert isinstance(result, Document)
+    assert result.text == f"{PAGE}\n  The news of (today!)\n{SENTENCE}"
+    assert result.measures == {"lines.shortened": 1}
 
 
 def test_a_page_of_such_lines_goes() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.core.errors import UsageError
+from groundup.core.errors import DataError, UsageError
 from groundup.corpus.scoring import Classifier, NgramModel
 from groundup.corpus.scoring.command import main
 
@@ -46,5 +46,7 @@ def test_what_is_missing_or_in_the_way_is_told(examples: tuple[Path, Path], tmp_
         main(["--good", str(examples[0])])
     with pytest.raises(UsageError, match="exists; choose another"):
         main(words(examples, tmp_path))
+    with pytest.raises(DataError, match=r"missing\.jsonl does not exist"):
+        main(words((examples[0], tmp_path / "missing.jsonl"), tmp_path / "model"))
     with pytest.raises(UsageError, match="ngram-order"):
         main(words(examples, tmp_path / "model", "--ngram-order", "9"))

@@ -19,7 +19,7 @@ def gather(folder: Path) -> dict[str, Any]:
     """
     place = folder / "corpus" if (folder / "corpus" / "funnel.json").exists() else folder
     if not (place / "funnel.json").exists():
-        raise UsageError(f"{folder} holds no finished corpus; give the directory of a run, such as runs/quickstart")
+        raise UsageError(f"{folder} holds no finished corpus; give the directory of a run: groundup corpus report DIR")
     funnel, sources = read_json(place / "funnel.json"), read_json(place / "sources.json")
     evidence, seconds = read_json(place / "evidence.json"), read_json(place / "seconds.json")
     steps = [

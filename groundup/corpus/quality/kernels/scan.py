@@ -18,6 +18,10 @@ NEW_LINE, RETURN, QUOTE, APOSTROPHE, DOT, COMMA = 0x0A, 0x0D, 0x22, 0x27, 0x2E, 
 HYPHEN, BULLET_MARK, DOTS, TYPESET_APOSTROPHE = 0x2D, 0x2022, 0x2026, 0x2019
 QUESTION, EXCLAMATION, OPEN_CURLY, OPEN_BRACKET = 0x3F, 0x21, 0x7B, 0x5B
 CLOSE_ROUND, CLOSE_SQUARE, CLOSE_QUOTE, CLOSE_GUILLEMET = 0x29, 0x5D, 0x201D, 0xBB
+CLOSE_ANGLE, CLOSE_DOUBLE_ANGLE, CLOSE_CORNER = 0x3009, 0x300B, 0x300D
+CLOSE_WHITE_CORNER, CLOSE_LENS, CLOSE_WIDE_ROUND = 0x300F, 0x3011, 0xFF09
+#: From here on a mark ends a sentence without white space behind it: that of Chinese and Japanese, full-width ones.
+UNSPACED = 0x3000
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -50,6 +54,9 @@ def hash_of(text, start, end):
 @njit
 def closes(code):
     """What may stand between the mark that ends a sentence and the space behind it."""
+    if code >= UNSPACED:
+        wide = (CLOSE_ANGLE, CLOSE_DOUBLE_ANGLE, CLOSE_CORNER, CLOSE_WHITE_CORNER, CLOSE_LENS, CLOSE_WIDE_ROUND)
+        return code in wide
     return code in (QUOTE, APOSTROPHE, CLOSE_ROUND, CLOSE_SQUARE, CLOSE_QUOTE, TYPESET_APOSTROPHE, CLOSE_GUILLEMET)
 
 
@@ -64,7 +71,7 @@ def measure_line(text, start, size, classes, rows, base):
     """Fill the row of the line from ``start`` on, all but its words; returns where it ends."""
     first = last = -1
     spaced = longest = run = letters = uppers = digits = sentences = flags = 0
-    ended = opened = False
+    ended = unspaced = opened = False
     value = np.uint64(0)
     place = start
     while place < size:
@@ -90,8 +97,10 @@ def measure_line(text, start, size, classes, rows, base):
             run += 1
             opened = True
             if kind & TERMINAL:
+                unspaced = code >= UNSPACED or (ended and unspaced)
                 ended = True
             elif ended and not closes(code):
+                sentences += unspaced
                 ended = False
             if code == OPEN_CURLY:
                 flags |= CURLY
@@ -158,9 +167,13 @@ def split_words(text, first, last, classes, words, ends, most, totals):
         value = step(np.uint64(0), code)
         letters = kind & LETTER
         place += 1
-        if kind & ALONE or not kind & WORD:
-            while not kind & WORD and place < last and text[place] == code:
+        if not kind & WORD:
+            while place < last and text[place] == code:
                 value = step(value, code)
+                place += 1
+        elif kind & ALONE:
+            while place < last and classes[text[place]] & (WORD | LETTER | DIGIT) == WORD:  # its marks
+                value = step(value, text[place])
                 place += 1
         else:
             before = kind
