@@ -13,7 +13,7 @@ from groundup.core.config import parse
 from groundup.core.errors import UsageError
 
 USAGE = """\
-groundup launch [--nproc N] [--nodes N --rendezvous HOST:PORT] [--restarts N] COMMAND …
+groundup launch [--nproc N] [--nodes N --rendezvous HOST:PORT] [--restarts N] [--recovery torchft] COMMAND …
 
   COMMAND is run, pretrain, sft, dpo, grpo or profile with its recipe and options, as without launch. --parallel.data,
   --parallel.shard … say how the processes share the work; --parallel auto finds the fastest way.

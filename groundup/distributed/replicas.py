@@ -119,7 +119,8 @@ class Replicas:
         """
         before = self.place[1]
         try:
-            self._manager.start_quorum()
+            with heartbeat.exchange(patiently=True):
+                self._manager.start_quorum()
         except (RuntimeError, TimeoutError, OSError) as error:
             reason = str(error).splitlines()[0][:120]
             raise LostError(f"replica {self.number} does not find the others ({reason})") from error

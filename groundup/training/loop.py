@@ -40,6 +40,7 @@ from groundup.tokenizer import BytePairTokenizer
 from groundup.training.average import Average
 from groundup.training.checkpoint import (
     Checkpoint,
+    Given,
     Snapshot,
     check_tokenizer,
     checkpoints_in,
@@ -238,8 +239,8 @@ class _Loop:
             while not self._finished():
                 heartbeat.tell(place=f"{self.name} step {state.step + 1}")
                 self.interruption.check()
-                if self.replicas is not None and self.source.state_dict() != self.position:  # it was another's, or
-                    self.source.load_state_dict(self.position)  # the last step is taken again
+                if self.replicas is not None and self.source.state_dict() != self.position:
+                    self.source.load_state_dict(self.position)  # of another, or of a step that is taken again
                     batches = iter(self.source)
                 before = state.step
                 started = time.perf_counter()
@@ -462,16 +463,14 @@ class _Loop:
 
     def _take(self, tensors: Mapping[str, Mapping[str, Tensor]], told: dict[str, Any]) -> None:
         """Become what another replica is, and write what it did in the meantime."""
-        from groundup.training.replicas import Given
-
         with self.interruption.deferred():
             since = self.state.step
             self._restore(Given(self.folder, told, tensors), told["loop"])
             self.position, self.scores = told["source"], dict(told["scores"])
             self.working.clear()
-            lines, self.kept = [*told["kept"]], []
-            for line in lines:
-                if not self.world.leads or line["step"] <= since:
+            self.kept = []
+            for line in told["kept"]:
+                if self.world.follows or line["step"] <= since:
                     self.kept.append(line)
                 elif "event" in line:
                     self._event(line["event"], line["why"], line["step"])

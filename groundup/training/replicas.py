@@ -4,29 +4,17 @@ All replicas draw the same batches. Each computes the gradients of its rows, as 
 of a loss that is divided by the terms of all: their sum is the gradient of one process, however many they are.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from groundup.dataloader import Batch
 from groundup.distributed.replicas import BrokenError, Replicas
-from groundup.distributed.shards import Stored
 from groundup.model.experts import Experts
-from groundup.training.checkpoint import Checkpoint
 from groundup.training.step import Measured, Stepper
-
-
-@dataclass(frozen=True)
-class Given(Checkpoint):
-    """What another replica gave, to go on from as from a checkpoint."""
-
-    tensors: Mapping[str, Mapping[str, Tensor]]
-
-    def stored(self, group: str) -> Stored:
-        """Its tensors of a group."""
-        return Stored.in_memory(self.tensors.get(group, {}))
 
 
 def own_rows(micro: Sequence[Batch], place: int, count: int) -> list[Batch]:
@@ -39,29 +27,30 @@ def own_rows(micro: Sequence[Batch], place: int, count: int) -> list[Batch]:
 class ReplicaStepper(Stepper):
     """Computes gradients of its rows, and adds up those of all replicas."""
 
+    loads: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """What each layer's experts had to do, and had before the present step."""
+
     def gradients(self, micro: Sequence[Batch], step: int) -> Measured | None:
         """Leave the gradients of the whole step in the master's parameters; None if nothing has a target, or if another
         replica died on the way, as :meth:`agreed` then says."""
         assert self.replicas is not None
+        layers = [module for module in self.working.model.modules() if isinstance(module, Experts)]
+        self.loads = [(layer.load, layer.load.clone()) for layer in layers]
         weight = sum(batch.weight for batch in micro)
         if weight == 0:
             return None
-        layers = [module for module in self.working.model.modules() if isinstance(module, Experts)]
-        loads = [(layer.load, layer.load.clone()) for layer in layers]
         try:
-            measured = self._gradients(own_rows(micro, *self.replicas.place), weight, step)
-            return self._summed(measured, self.replicas, loads)
+            return self._summed(self._gradients(own_rows(micro, *self.replicas.place), weight, step), self.replicas)
         except BrokenError:
-            for now, before in loads:
-                now.copy_(before)
             return None
 
     @torch.no_grad()
-    def _summed(self, own: Measured, replicas: Replicas, loads: Sequence[tuple[Tensor, Tensor]]) -> Measured:
-        """Of all replicas; also of what their experts had to do, which is counted in pairs of now and before."""
+    def _summed(self, own: Measured, replicas: Replicas) -> Measured:
+        """Of all replicas; also of what their experts had to do."""
         parameters = [each for each in self.working.master.parameters() if each.requires_grad]
         lacking = [number for number, parameter in enumerate(parameters) if parameter.grad is None]
-        told = replicas.gathered({"loss": own.loss, "metrics": own.metrics, "lacking": lacking})
+        said: dict[str, Any] = {"loss": own.loss, "metrics": own.metrics, "lacking": lacking}
+        told = replicas.gathered(said)
         nobody = set(lacking).intersection(*(each["lacking"] for each in told))
         gradients = []
         for number, parameter in enumerate(parameters):
@@ -69,11 +58,11 @@ class ReplicaStepper(Stepper):
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 gradients.append(parameter.grad)
-        for now, before in loads:
-            now -= before
-        replicas.sum([*gradients, *(now for now, _ in loads)])
-        for now, before in loads:
-            now += before
+        for load, before in self.loads:
+            load -= before
+        replicas.sum([*gradients, *(load for load, _ in self.loads)])
+        for load, before in self.loads:
+            load += before
         names = dict.fromkeys(name for each in told for name in each["metrics"])
         metrics = {name: sum(each["metrics"].get(name, 0.0) for each in told) for name in names}
         loss = sum(each["loss"] for each in told)
@@ -82,7 +71,11 @@ class ReplicaStepper(Stepper):
     def agreed(self) -> bool:
         """Whether the sums arrived."""
         assert self.replicas is not None
-        return self.replicas.agreed()
+        if self.replicas.agreed():
+            return True
+        for load, before in self.loads:
+            load.copy_(before)
+        return False
 
     def release(self) -> None:
         """The training is over: the model is itself again, and the other replicas go on without this one."""
