@@ -2,10 +2,10 @@
 
 ``python -m tests.distributed.replicated --nproc 2 --recovery torchft pretrain MISHAPS FOLDER`` does what ``groundup
 launch`` does, with itself as the command. MISHAPS are words like ``8:1:killed``: in step 8, to replica 1, once. Before
-step 3 and step 14 all wait until all are there. Without a launcher, with ``alone``, one process trains undisturbed.
+step 3 and step 14 all wait until all are there. Without options, one process does the same alone.
 
 - killed: while it computes gradients; late: when they are summed, before it knows; deaf: it does not get the sums
-- spike: the loss of what it computes is huge
+- spike: the loss of the batch that it computes is huge
 - asked: the launcher is asked to end
 """
 
@@ -36,6 +36,8 @@ from groundup.training import Hook, TrainingConfig, train
 from groundup.training.config import SafetyConfig
 
 STEPS, GATES = 24, (3, 14)
+#: Where the loss spikes, which is told from the losses before.
+LONGER = 36
 #: Rows of each of two batches a step: of three replicas, one has nothing to compute.
 ROWS, ACCUMULATION = 2, 2
 
@@ -124,7 +126,7 @@ def work(words: str, folder: Path, options: str = "") -> int:
     shape: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "hidden": 24, "context": 16}
     experts = ExpertConfig(count=4, router="sigmoid", bias_rate=0.01, balance=0.0)
     config = TrainingConfig(
-        steps=STEPS,
+        steps=LONGER if "spike" in words else STEPS,
         accumulation=ACCUMULATION,
         save_every=5,
         average=0.9,
@@ -166,5 +168,5 @@ def launch(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    trains = REPLICA in os.environ or sys.argv[1] == "alone"
+    trains = REPLICA in os.environ or not sys.argv[1].startswith("-")
     sys.exit(work(sys.argv[-2], Path(sys.argv[-1])) if trains else launch(sys.argv[1:]))

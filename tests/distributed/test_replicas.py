@@ -28,7 +28,7 @@ from groundup.training.checkpoint import Given
 from groundup.training.config import CheckpointConfig, MemoryConfig
 from groundup.training.prepare import _check
 from groundup.training.replicas import own_rows
-from tests.distributed.replicated import STEPS
+from tests.distributed.replicated import LONGER, STEPS
 
 needs_torchft = pytest.mark.skipif(
     importlib.util.find_spec("torchft") is None, reason="needs the extra torchft: pip install '.[torchft]'"
@@ -173,9 +173,9 @@ def lines(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
 
 
-def assert_same(folder: Path, undisturbed: Path) -> None:
+def assert_same(folder: Path, undisturbed: Path, steps: int = STEPS) -> None:
     """Weights, moments, mean, position and log, up to the order of additions; no step is lost, none is there twice."""
-    last = f"checkpoints/step-{STEPS:06d}"
+    last = f"checkpoints/step-{steps:06d}"
     for name in ("model", "optimizer", "average"):
         found, expected = (load_file(each / last / f"{name}.safetensors") for each in (folder, undisturbed))
         assert found.keys() == expected.keys()
@@ -183,7 +183,7 @@ def assert_same(folder: Path, undisturbed: Path) -> None:
             torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-5)
     states = [json.loads((each / last / "state.json").read_text(encoding="utf-8")) for each in (folder, undisturbed)]
     assert states[0]["source"] == states[1]["source"]
-    assert [line["step"] for line in lines(folder)] == list(range(STEPS + 1))
+    assert [line["step"] for line in lines(folder)] == list(range(steps + 1))
     for line, expected_line in zip(lines(folder), lines(undisturbed), strict=True):
         for key in ("loss", "gradient_norm", "number", "norm", "tokens"):
             assert (key in line) == (key in expected_line)
@@ -234,3 +234,15 @@ def test_without_a_restart_left_the_others_go_on_alone(undisturbed: Path, tmp_pa
     told = finished(begin("18:1:killed", tmp_path, "--nproc", 2, "--restarts", 0))
     assert len(told) == 1 and told[0].endswith("in toy step 18; no restart is left, the others go on without it")
     assert_same(tmp_path, undisturbed)
+
+
+@needs_torchft
+def test_after_a_spike_all_go_back_to_the_same_checkpoint(tmp_path: Path) -> None:
+    alone, folder = tmp_path / "alone", tmp_path / "replicas"
+    finished(begin("30:0:spike", alone))
+    assert finished(begin("30:0:spike", folder, "--nproc", 2)) == []
+    for each in (alone, folder):
+        [event] = [line for line in lines(each, "events.jsonl") if line["event"] == "rewound"]
+        assert event["step"] == 30 and "back to step 25" in event["why"]
+    assert_same(folder, alone, LONGER)
+    assert {line["replicas"] for line in lines(folder)[3:]} == {2}
