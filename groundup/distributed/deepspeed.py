@@ -10,11 +10,15 @@ on with another plan, and the other way round. Nothing that it would pickle is u
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from groundup.core.errors import UsageError
 from groundup.core.world import ParallelConfig, World
@@ -72,8 +76,11 @@ class Engine:
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,  # whose kernel would be compiled here
         }
-        self._deepspeed = _imported()
-        self._engine = self._deepspeed.initialize(model=_Worked(model), optimizer=optimizer, config=config)[0]
+        with _quiet():
+            self._deepspeed = _imported()
+            self._engine = self._deepspeed.initialize(model=_Worked(model), optimizer=optimizer, config=config)[0]
+        # It calls PyTorch by names that are going to change, and PyTorch says so in every step.
+        warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
         # In its first step DeepSpeed notes where the state is, but of the first group only, unless all have theirs.
         for flat in (flat for group in optimizer.param_groups for flat in group["params"]):
             moments = {key: torch.zeros_like(flat) for key in _MOMENTS}
@@ -122,7 +129,6 @@ class Engine:
         weights, state = dict[str, Tensor](), dict[str, Tensor]()
         steps = self._steps()
         for name, parameter in self.model.named_parameters():
-            found = {}
             if not parameter.requires_grad:
                 with self._gathered(parameter):
                     self._keep(weights, {name: parameter.detach()})
@@ -137,22 +143,20 @@ class Engine:
     @torch.no_grad()
     def restore(self, weights: Stored, state: Stored) -> None:
         """Go on from what a checkpoint has of weights and optimizer, whoever wrote it."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
         self.discard()
         if state.shapes and self._steps() is None:
             self._begin()
         for name, parameter in self.model.named_parameters():
-            value = weights.read(name).to(self._device)
+            value = weights.read(name)
             with self._gathered(parameter, write=True):
                 if self._stage < 3 or self.world.leads:
                     parameter.copy_(value)
             if not parameter.requires_grad:
                 continue
-            safe_set_full_fp32_param(parameter, value.float())
+            self._put(parameter, value)
             for key in _MOMENTS:
                 if f"{name}.{key}" in state.shapes:
-                    safe_set_full_optimizer_state(parameter, state.read(f"{name}.{key}").to(self._device), key)
+                    self._put(parameter, state.read(f"{name}.{key}"), key)
         for name, buffer in self._buffers().items():
             weights.fill(name, buffer)
         steps = next((state.read(name) for name in state.shapes if name.endswith(".step")), None)
@@ -189,6 +193,22 @@ class Engine:
         found = [parameter] if self._stage == 3 else []
         return self._deepspeed.zero.GatheredParameters(found, modifier_rank=0 if write else None)
 
+    def _put(self, parameter: nn.Parameter, value: Tensor, key: str = "") -> None:
+        """Give a parameter its float32 weights, or what AdamW keeps of it under ``key``."""
+        from deepspeed import utils
+
+        value = value.to(self._device, torch.float32)
+        put, put_state = utils.safe_set_full_fp32_param, utils.safe_set_full_optimizer_state
+        if self._stage == 3:  # the last process's part is filled up, which those for whole tensors forget
+            put, put_state = utils.safe_set_local_fp32_param, utils.safe_set_local_optimizer_state
+            size: int = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
+            filled = functional.pad(value.flatten(), (0, size * self.world.size - value.numel()))
+            value = filled.narrow(0, size * self.world.rank, size)
+        if key:
+            put_state(parameter, value, key)
+        else:
+            put(parameter, value)
+
     def _keep(self, found: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         if self.world.leads:
             found |= {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
@@ -205,8 +225,19 @@ class _Worked(nn.Module):
         return work(self.model)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, what DeepSpeed has to say of itself is not heard."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _imported() -> "ModuleType":
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed
     except ImportError as error:
@@ -214,5 +245,4 @@ def _imported() -> "ModuleType":
             "parallel.engine deepspeed needs DeepSpeed; pip install --no-build-isolation 'groundup[deepspeed]', or "
             "leave it out"
         ) from error
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     return deepspeed

@@ -28,7 +28,7 @@ from groundup.core.errors import UsageError
 from groundup.core.seeding import derive_seed
 from groundup.model import KVCache, Record, Transformer
 from groundup.model.attention import Attention, LatentAttention, Pass
-from groundup.model.experts import Experts, Routing
+from groundup.model.experts import Experts
 from groundup.model.layers import FeedForward, RMSNorm
 from groundup.planning.mesh import Mesh
 
@@ -238,13 +238,13 @@ class DividedExperts(Experts):
 
     group: Group
 
-    def forward(self, x: Tensor, routings: list[Routing] | None = None) -> Tensor:
+    def forward(self, x: Tensor, record: Record | None = None) -> Tensor:
         """x [batch, time, width] → [batch, time, width]."""
         group = self.group
         whole = group.moved(x, group.stream, Replicate(), Replicate())
         routing = self.route(whole.flatten(0, -2))
-        if routings is not None:
-            routings.append(routing)
+        if record is not None and record.wants_routing:
+            record.routing.append(routing)
         # The router is computed alike by all, and its gradient is whole; that of the products is a part of a sum.
         inner = group.moved(whole, Replicate(), Replicate(), Partial())
         weights = group.moved(routing.weights, Replicate(), Replicate(), Partial())

@@ -21,7 +21,7 @@ from groundup.model.positions import Angles, rotate
 class Record:
     """What a forward pass is asked to keep for looking at; the lists fill up layer by layer.
 
-    No dataclass: those are copied on their way into a block whose weights are divided among processes.
+    No dataclass, nor a mere list: those are copied on their way into a layer whose weights are divided.
     """
 
     def __init__(self, wants_attention: bool = True, wants_residuals: bool = True, wants_routing: bool = True) -> None:
@@ -86,11 +86,6 @@ class Pass:
     def kept_attention(self) -> list[Tensor] | None:
         """Where attention weights are wanted."""
         return self.record.attention if self.record is not None and self.record.wants_attention else None
-
-    @property
-    def kept_routing(self) -> list[Routing] | None:
-        """Where the decisions of routers are wanted."""
-        return self.record.routing if self.record is not None and self.record.wants_routing else None
 
 
 def attend(

@@ -7,6 +7,7 @@ Gale et al. 2022). ``plain`` shows the same as a loop.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 from groundup.model.config import FEED_FORWARDS, ModelConfig
 from groundup.model.grouped import grouped_product
 from groundup.model.layers import ACTIVATIONS, FeedForward
+
+if TYPE_CHECKING:
+    from groundup.model.attention import Record
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,12 @@ class Experts(nn.Module):
         ruled_out = -torch.inf if self.config.router == "sigmoid" else 0.0
         return grouped.masked_fill(~allowed[..., None], ruled_out).flatten(-2)
 
-    def forward(self, x: Tensor, routings: list[Routing] | None = None) -> Tensor:
-        """x [batch, time, width] → [batch, time, width]; what the router decided is appended to ``routings``."""
+    def forward(self, x: Tensor, record: "Record | None" = None) -> Tensor:
+        """x [batch, time, width] → [batch, time, width]; ``record`` keeps what the router decided, if it wants to."""
         flat = x.flatten(0, -2)
         routing = self.route(flat)
-        if routings is not None:
-            routings.append(routing)
+        if record is not None and record.wants_routing:
+            record.routing.append(routing)
         mixed = self._mixed(flat, routing).view_as(x)
         return mixed if self.shared is None else mixed + self.shared(x)
 

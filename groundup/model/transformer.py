@@ -50,7 +50,7 @@ class Block(nn.Module):
         x = self._joined(x, self.attention(self.attention_norm(x), shared), self.attention_output_norm)
         inner = self.feed_forward_norm(x)
         if isinstance(self.feed_forward, Experts):
-            added = self.feed_forward(inner, shared.kept_routing)
+            added = self.feed_forward(inner, shared.record)
         else:
             added = self.feed_forward(inner)
         return self._joined(x, added, self.feed_forward_output_norm)

@@ -149,7 +149,7 @@ class Mesh(ParallelConfig):
     def layers_of(self, rank: int, layers: int) -> list[range]:
         """The layers of each chunk on a pipeline rank.
 
-        As ``split`` says, or sizes that differ by one at most: the larger stages are in the middle, as the first has the
+        As ``split`` says, or sizes that differ by one at most. The larger stages are in the middle: the first has the
         embedding, too, the last the output head.
         """
         if self.split:

@@ -117,33 +117,39 @@ def cells(processes: int) -> Iterator[Cell]:
     }
     for plan, parallel in (plans if processes == 4 else alone).items():
         for kind, model in (("dense", DENSE), ("experts", EXPERTS)):
-            yield from _product(f"{plan}, ring, {kind}", model, parallel, few=processes == 2)
+            yield from _product(f"{plan}, ring, {kind}", model, parallel, processes == 2, kind == "dense")
             model = replace(model, attention=AttentionConfig(window=5), key_smear=True)
-            yield from _product(f"{plan}, gathered, {kind}", model, parallel, few=False)
+            yield from _product(f"{plan}, gathered, {kind}", model, parallel, False, kind == "experts")
         for name, model in {**RING, **GATHERED}.items():
             yield Cell(f"{plan}, {name}", model, parallel, slow=processes == 4)
     parallel = ParallelConfig(context=processes)
     whole = {"accumulation": 2}
-    yield Cell("packed", DENSE, parallel, drawn=packed)
+    slow = processes == 4
+    yield Cell("packed", DENSE, parallel, drawn=packed, slow=slow)
     yield Cell("packed, smeared keys, n-grams", replace(DENSE, key_smear=True, ngrams=2), parallel, drawn=packed)
-    yield Cell("pairs", DENSE, parallel, whole, objective=Preference(0.3, anchor=0.2), drawn=pairs)
-    yield Cell("answers", DENSE, parallel, objective=PolicyGradient(), drawn=answers)
+    preferred = Preference(0.3, anchor=0.2)
+    yield Cell("pairs", DENSE, parallel, whole, objective=preferred, drawn=pairs, slow=slow)
+    yield Cell("answers", DENSE, parallel, objective=PolicyGradient(), drawn=answers, slow=slow)
     if processes == 4:
         mixed = ParallelConfig(context=2, shard=2)
-        yield Cell("shard, packed", DENSE, mixed, drawn=packed)
-        yield Cell("shard, pairs", DENSE, mixed, whole, objective=Preference(0.3, anchor=0.2), drawn=pairs)
+        yield Cell("shard, packed", DENSE, mixed, drawn=packed, slow=True)
+        yield Cell("shard, pairs", DENSE, mixed, whole, objective=preferred, drawn=pairs)
         yield Cell("shard, answers", DENSE, mixed, objective=PolicyGradient(), drawn=answers)
-    yield Cell("selective", DENSE, parallel, {"memory": MemoryConfig(recompute="selective")})
+    yield Cell("selective", DENSE, parallel, {"memory": MemoryConfig(recompute="selective")}, slow=slow)
 
 
-def _product(name: str, model: ModelConfig, parallel: ParallelConfig, few: bool) -> Iterator[Cell]:
-    """With every combination of what may be changed; one compiled model of ``few`` processes is an ordinary test."""
+def _product(name: str, model: ModelConfig, parallel: ParallelConfig, few: bool, plain: bool) -> Iterator[Cell]:
+    """With every combination of what may be changed. The ``plain`` one is an ordinary test, and of ``few`` processes a
+    compiled one, too."""
     for count in range(len(CHANGES) + 1):
         for words in combinations(CHANGES, count):
             options = {key: value for word in words for key, value in CHANGES[word].items()}
             routed = model.experts.count > 0
-            ordinary = not words or (few and not routed and words == ("compiled",))
+            compiled = few and not routed and words == ("compiled",)
+            ordinary = (not words and plain) or compiled
+            backend = "aot_eager" if compiled else "inductor"
             if routed and "bfloat16" in words:  # rounding would send a token to another expert: all get all
                 model = replace(model, experts=replace(model.experts, active=model.experts.count))
             drawn = filled if routed else None
-            yield Cell(", ".join([name, *words]), model, parallel, options, slow=not ordinary, drawn=drawn)
+            cell = ", ".join([name, *words])
+            yield Cell(cell, model, parallel, options, slow=not ordinary, drawn=drawn, backend=backend)

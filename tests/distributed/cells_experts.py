@@ -49,10 +49,11 @@ def cells(processes: int) -> Iterator[Cell]:
         for router, experts in ROUTERS.items():
             experts = experts if balanced else replace(experts, balance=0.0)
             model = ModelConfig(**SHAPE, init="normal", experts=experts)
-            slow = router != "sigmoid" and plan != "expert"
+            slow = router != "sigmoid" and processes == 4
             yield Cell(f"{plan}, {router}", model, parallel, slow=slow)
         model, slow = MODEL if balanced else replace(MODEL, experts=replace(MODEL.experts, balance=0.0)), processes == 4
-        yield Cell(f"{plan}, muon", model, parallel, {"optimizer": MUON})
+        few = plan in ("expert", "expert x tensor")
+        yield Cell(f"{plan}, muon", model, parallel, {"optimizer": MUON}, slow=not few)
         yield Cell(f"{plan}, one row", model, parallel, slow=slow, drawn=one_row)
         yield Cell(f"{plan}, accumulated", model, parallel, {"accumulation": 2}, slow=slow)
         for compiled, precision, memory in product(("off", "on"), ("float32", "bfloat16"), MEMORY):

@@ -118,7 +118,8 @@ def cells(processes: int) -> Iterator[Cell]:
                 cell, asked = f"{plan}, {name}, {way}", model
                 if name == "experts" and "bfloat16" in way:  # rounding would send some tokens to other experts
                     asked = replace(model, experts=replace(model.experts, active=model.experts.count))
-                yield Cell(cell, asked, parallel, options, slow=cell not in ORDINARY)
+                backend = "aot_eager" if cell in ORDINARY else "inductor"
+                yield Cell(cell, asked, parallel, options, slow=cell not in ORDINARY, backend=backend)
         for name, choices in FEATURES.items():
             if parallel.tensor == 2:
                 model = ModelConfig(**{**SHAPE, "init": "normal", **choices})

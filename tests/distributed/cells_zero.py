@@ -19,6 +19,8 @@ RULES = {
     "lion": OptimizerConfig(matrices="lion", matrix_rate=0.001),
     "adamw": OptimizerConfig(matrices="adamw"),
 }
+#: With four processes, those of the ordinary tests.
+ORDINARY = (("zero x shard", "adamw"), ("zero x expert", "muon"), ("zero x tensor", "muon"), ("zero x tensor", "lion"))
 
 
 def cells(processes: int) -> Iterator[Cell]:
@@ -26,4 +28,5 @@ def cells(processes: int) -> Iterator[Cell]:
     for plan, parallel in PLANS[processes].items():
         model = MODELS["tied" if parallel.expert == parallel.tensor == 1 else "experts"]
         for rule, optimizer in RULES.items():
-            yield Cell(f"{plan}, {rule}", model, parallel, {"optimizer": optimizer})
+            slow = processes == 4 and (plan, rule) not in ORDINARY
+            yield Cell(f"{plan}, {rule}", model, parallel, {"optimizer": optimizer}, slow=slow)

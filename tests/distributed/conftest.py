@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -32,7 +33,8 @@ def start(processes: int, arguments: Sequence[str], **variables: str) -> list[su
 def run_together(processes: int, module: str, *arguments: str) -> Any:
     """``run_together(2, "tests.distributed.matrix")``: what the first of two processes prints, as JSON."""
     started = start(processes, ["-m", module, *arguments])
-    ended = [process.communicate() for process in started]
+    with ThreadPoolExecutor(processes) as pool:  # all are listened to: who has too much to say would wait
+        ended = list(pool.map(subprocess.Popen.communicate, started))
     for process, (_, errors) in zip(started, ended, strict=True):
         assert process.returncode == 0, errors[-3000:]
     return json.loads(ended[0][0])

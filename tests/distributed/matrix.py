@@ -1,18 +1,21 @@
 """What several processes compute together, against the same in one of them: run in each of them, prints JSON.
 
-    python -m tests.distributed.matrix sharding [--slow | NAME …]     with the variables that torchrun sets
+    python -m tests.distributed.matrix sharding,tensor [--slow | NAME …]     with the variables that torchrun sets
 
-For every cell of ``tests.distributed.cells_sharding`` (or those whose names hold a NAME): the largest difference of
+For every cell of ``tests.distributed.cells_sharding`` … (or those whose names hold a NAME): the largest difference of
 loss and gradient norm over five steps, of the gradient of every parameter in the first, and of the weights after five
 steps of plain gradient descent, each relative to the largest value of its tensor.
 """
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -51,6 +54,9 @@ class Cell:
     objective: Objective = next_token
     drawn: "Callable[[int, int], list[Batch]] | None" = None
     """(step, count) → the step's batches; None: :func:`batches`."""
+    backend: str = "inductor"
+    """Of a compiled model. With aot_eager all is as with the usual one, but that no code is generated at the end, which
+    takes most of the time."""
 
 
 def cells_of(group: str, processes: int, slow: bool = False, wanted: Sequence[str] = ()) -> list[Cell]:
@@ -83,7 +89,8 @@ def trained(cell: Cell, world: World, split: int = 1) -> tuple[list[Tensor], dic
     worlds._present = world
     model = Transformer(cell.model, VOCABULARY).initialise(torch_rng(1, "weights"))
     options = {"precision": "float32", "device": "cpu", **cell.options}
-    stepper, optimizers = prepare(model, cell.objective, TrainingConfig(**options), seed=3)
+    with patch("torch.compile", partial(torch.compile, backend=cell.backend)):
+        stepper, optimizers = prepare(model, cell.objective, TrainingConfig(**options), seed=3)
     if "optimizer" not in cell.options:
         optimizers = [torch.optim.SGD(model.parameters(), 0.05)]
         for group in optimizers[0].param_groups:
@@ -134,12 +141,19 @@ def compared(cell: Cell, here: World) -> dict[str, float]:
     return {name: max(here.gathered(value)) for name, value in results.items()}
 
 
-def main(group: str, *wanted: str) -> None:
+def main(groups: str, *wanted: str) -> None:
     torch.set_num_threads(1)
     slow = wanted == ("--slow",)
+    results: dict[str, dict[str, dict[str, float]]] = {}
     with joined(ParallelConfig()) as here:
-        cells = cells_of(group, here.size, slow, () if slow else wanted)
-        results = {cell.name: compared(cell, here) for cell in cells}
+        for group in groups.split(","):
+            results[group] = {}
+            for cell in cells_of(group, here.size, slow, () if slow else wanted):
+                started = time.perf_counter()
+                results[group][cell.name] = compared(cell, here)
+                if here.leads:
+                    seconds = time.perf_counter() - started
+                    print(f"{group}, {here.size}: {cell.name} {seconds:.1f} s", file=sys.stderr, flush=True)
     if here.leads:
         json.dump(results, sys.stdout)
 

@@ -7,11 +7,12 @@ takes hours. Nothing is written of a group if a difference is too large.
 import os
 import re
 import sys
+from itertools import product
 from pathlib import Path
 
 from groundup.core.files import write_text
 from tests.distributed.conftest import run_together
-from tests.distributed.test_matrix import GROUPS, check
+from tests.distributed.test_matrix import GROUPS, PROCESSES, beyond
 
 TARGET = Path(__file__).parents[2] / "docs" / "equality.md"
 #: What stands before the tables.
@@ -28,6 +29,8 @@ Rounding alone gives about 1e-7 to 1e-6 in float32, and 1e-2 in bfloat16.
 - **loss**: losses and gradient norms of the five steps.
 - **gradients**: of every parameter, in the first step.
 - **weights**: after the five steps.
+
+"compiled" without more words is, with tensor and context, all of `torch.compile` but the generated code.
 """
 #: What a cell measures.
 COLUMNS = ("measures", "gradients", "weights")
@@ -36,16 +39,14 @@ COLUMNS = ("measures", "gradients", "weights")
 def main(*wanted: str) -> None:
     before = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
     tables = dict(re.findall(r"^## (.*?)\n\n(.*?)\n(?=\n## |\Z)", before, re.DOTALL | re.MULTILINE))
-    for group, processes in GROUPS:
-        if wanted and group not in wanted:
-            continue
+    names = [f"{group}, {processes} processes" for group in GROUPS for processes in PROCESSES]
+    for group, processes in product(wanted or GROUPS, PROCESSES):
         rows = ["| plan | loss | gradients | weights |", "|---|---:|---:|---:|"]
         for slow in ((), ("--slow",)) if "GROUNDUP_SLOW" in os.environ else ((),):
-            found = run_together(processes, "tests.distributed.matrix", group, *slow)
-            check(group, processes, found, bool(slow))
+            found = run_together(processes, "tests.distributed.matrix", group, *slow)[group]
+            assert not (wrong := beyond(found)), wrong
             rows += [f"| {name} | {' | '.join(shown(row[key]) for key in COLUMNS)} |" for name, row in found.items()]
         tables[f"{group}, {processes} processes"] = "\n".join(rows)
-        names = [f"{group}, {processes} processes" for group, processes in GROUPS]
         parts = [f"## {name}\n\n{tables[name]}\n" for name in names if name in tables]
         write_text(TARGET, "\n".join([HEADER, *parts]))
 

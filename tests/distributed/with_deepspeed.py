@@ -31,17 +31,22 @@ from tests.distributed.matrix import STEPS, VOCABULARY, Cell, batches, cells_of,
 HALF = 3
 
 
-def trained(cell: Cell, world: World, folder: Path, first: int, last: int) -> tuple[list[Tensor], dict[str, Tensor]]:
+def trained(
+    cell: Cell, world: World, folder: Path, first: int, last: int, processes: int
+) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Losses and norms of steps, which begin with the checkpoint in ``folder`` if it is not the first; all tensors.
 
-    ``folder`` then has the checkpoint of the step that comes next.
+    ``folder`` then has the checkpoint of the step that comes next. One process computes at once what one of
+    ``processes`` would.
     """
     worlds._present = world
     model = Transformer(cell.model, VOCABULARY).initialise(torch_rng(1, "weights"))
     options = {"precision": "float32", "device": "cpu", "compile": "off", **cell.options}
-    if world is ALONE and "memory" in options:
-        options.pop("memory")
+    if world is ALONE:
+        options.pop("memory", None)
     stepper, optimizers = prepare(model, cell.objective, TrainingConfig(**options), seed=3)
+    if world is ALONE and cell.model.experts.count:  # a router's balance is measured over what is computed at once
+        stepper.split = processes
     if first:
         stepper.restore(optimizers, open_checkpoint(folder / f"step-{first:06d}", world))
     measures = []
@@ -68,9 +73,10 @@ def compared(cell: Cell, here: World, folder: Path) -> dict[str, float]:
         where = folder / str(number)
         leads = here.leads or one is together
         # One process alone is the first; the others wait, and hear nothing of it.
-        begun = trained(cell, one, where, 0, HALF) if leads else ([], {})
+        begun = trained(cell, one, where, 0, HALF, here.size) if leads else ([], {})
         here.first(lambda: None)
-        ended = trained(cell, other, where, HALF, STEPS) if here.leads or other is together else ([], {})
+        leads = here.leads or other is together
+        ended = trained(cell, other, where, HALF, STEPS, here.size) if leads else ([], {})
         here.first(lambda: None)
         halves.append(([*begun[0], *ended[0]], ended[1]))
     worlds._present = here

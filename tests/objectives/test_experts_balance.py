@@ -87,9 +87,9 @@ def trained(layer: Experts, x: Tensor, steps: int = 80) -> None:
     wanted = x @ torch.randn(32, 32, generator=torch.Generator().manual_seed(1)) / 32**0.5
     optimizer = torch.optim.AdamW(layer.parameters(), 0.003)
     for _ in range(steps):
-        routings: list[Routing] = []
-        loss = (layer(x[None], routings)[0] - wanted).square().mean()
-        (loss + layer.config.balance * balance_loss(routings[0])).backward()
+        record = Record()
+        loss = (layer(x[None], record)[0] - wanted).square().mean()
+        (loss + layer.config.balance * balance_loss(record.routing[0])).backward()
         optimizer.step()
         optimizer.zero_grad()
         layer.rebalance()

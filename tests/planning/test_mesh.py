@@ -89,7 +89,7 @@ def test_stages_begin_where_they_are_told() -> None:
 def test_stages_that_do_not_hold_every_layer_are_refused(split: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="for 2 stages it must be 1 of the layers 1 to 7, in order"):
         Mesh(pipeline=2, micro_batches=2, split=split).check(replace(MODEL, layers=8))
-    with pytest.raises(UsageError, match="parallel.split is for a pipeline"):
+    with pytest.raises(UsageError, match=r"parallel\.split is for a pipeline"):
         Mesh(split=split).check(MODEL)
 
 

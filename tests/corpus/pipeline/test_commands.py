@@ -182,3 +182,4 @@ def test_charts_of_nothing_and_of_one_value_are_drawn() -> None:
     assert histogram_chart([[5.0, 3]], [[5.0, 1]]).count("<rect") == 2
     assert histogram_chart([[0.0, 3], [-1.0, 2]], []).count("<rect") == 2
     assert words_chart({"en": 3, "de": 1}, {"en": 2}).count("<rect") == 4
+    assert ">0 of 3<" in words_chart({"en": 3}, {}) and ">3<" in words_chart({"en": 3})

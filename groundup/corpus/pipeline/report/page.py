@@ -93,7 +93,10 @@ def _charts(data: dict[str, Any]) -> Iterator[str]:
         after = kept["facts"][name]
         if before or after:
             told = f"documents kept, of those that {step} judged" if step else "documents kept, of those read"
-            yield _figure(name.capitalize(), told, words_chart(before, after))
+            if name == "kind":  # what is extracted from a page or an article has none any more
+                yield _figure("Kind", "documents read", words_chart(before))
+            else:
+                yield _figure(name.capitalize(), told, words_chart(before, after))
     for row in data["steps"]:
         for name, measure in row["measures"].items():
             after = kept["measures"].get(name, {}).get("histogram", [])
@@ -142,15 +145,16 @@ def histogram_chart(before: Histogram, after: Histogram) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}{axis}{"".join(labels)}</svg>'
 
 
-def words_chart(before: dict[str, int], after: dict[str, int]) -> str:
-    """How often each value occurs, the most frequent first."""
+def words_chart(before: dict[str, int], after: dict[str, int] | None = None) -> str:
+    """How often each value occurs, the most frequent first; and how often afterwards, if that is told."""
+    compared, after = after is not None, after or {}
     total = {name: max(before.get(name, 0), after.get(name, 0)) for name in {*before, *after}}
     names = sorted(total, key=lambda name: (-total[name], name))[:MOST_ROWS]
     most, line = max(total.values()) or 1, 17
     drawn = []
     for number, name in enumerate(names):
         y, shown = number * line, name if len(name) <= 14 else name[:13] + "…"
-        told = f"{quantity(after.get(name, 0))} of {quantity(total[name])}"
+        told = (f"{quantity(after.get(name, 0))} of " if compared else "") + quantity(total[name])
         drawn.append(f'<text x="0" y="{y + 12}">{_safe(shown)}</text>')
         for kind, counts, top, height in (("before", before, 2, 12), ("after", after, 5, 6)):
             width = (WIDTH - 180) * counts.get(name, 0) / most
