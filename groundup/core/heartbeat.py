@@ -31,6 +31,7 @@ def tell(**facts: Any) -> None:
 
     - place: the stage and step at work
     - run: the run directory
+    - trains: of a replica, that it can meet others
     - entered: exchanges with the other processes begun so far; waits: "" outside of one, else "for the others" or
       "patiently", for what the first process does alone
     - lost: the error by which another process was missed; hung: it did not answer, rather than end

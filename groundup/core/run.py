@@ -149,6 +149,9 @@ def _begin(stage: Stage, out: Path, fingerprint: dict[str, Any]) -> dict[str, An
         return None
     started = _read_record(folder / STARTED, ("identity", "inputs", "config", "seed", "started", "seconds_before"))
     previous = manifest or started
+    if (here := world()).joins and (previous is None or previous["identity"] != fingerprint["identity"]):
+        changed = "it has not begun" if previous is None else _difference(previous, fingerprint)
+        raise UsageError(f"replica {here.rank} is not like the others: of {stage.name}, {changed}; start all again")
     if previous is not None and previous["identity"] != fingerprint["identity"]:
         moved = _supersede(out, folder)
         reason = _difference(previous, fingerprint)

@@ -30,6 +30,8 @@ Value = TypeVar("Value")
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 #: Seconds after which a collective operation that one process does not take part in ends with an error.
 TIMEOUT = "GROUNDUP_TIMEOUT"
+#: The number of a replica (``launch --recovery torchft``), and that it joins others at work.
+REPLICA, JOINS = "GROUNDUP_REPLICA", "GROUNDUP_JOINS"
 _DEFAULT_TIMEOUT = 600
 #: How long the others wait for what the first one does alone, such as reading a corpus.
 _PATIENCE = timedelta(days=30)
@@ -133,11 +135,21 @@ class World:
     """The group through which small things are told."""
     patient: Any = None
     """The same processes as a group in which one may take as long as it wants."""
+    replica: bool = False
+    """Whether others, who come and go, train the same weights beside it; it is then a world of one, and the rank is its
+    number among them."""
+    joins: bool = False
+    """Whether these are at work already: it takes up what they do, or nothing."""
 
     @property
     def leads(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
+
+    @property
+    def follows(self) -> bool:
+        """Whether this replica begins with what another one gives it, and leaves nothing on the disk."""
+        return self.replica and not self.leads
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -227,6 +239,14 @@ def joined(parallel: ParallelConfig) -> Iterator[World]:
         LostError: another process ended, or did not answer in time.
     """
     global _present
+    if REPLICA in os.environ:
+        _present = _beside_others(parallel)
+        try:
+            with muted() if _present.follows else nullcontext():
+                yield _present
+        finally:
+            _present = ALONE
+        return
     if "WORLD_SIZE" not in os.environ:
         parallel.resolved(1)
         yield ALONE
@@ -273,6 +293,14 @@ def joined(parallel: ParallelConfig) -> Iterator[World]:
     finally:
         _present = ALONE
         distributed.destroy_process_group()
+
+
+def _beside_others(parallel: ParallelConfig) -> World:
+    """A replica's world of one."""
+    if parallel != ParallelConfig():
+        raise UsageError("--recovery torchft is for processes with all weights each; leave the keys of parallel out")
+    heartbeat.attend(float(os.environ.get(TIMEOUT, _DEFAULT_TIMEOUT)))
+    return World(int(os.environ[REPLICA]), replica=True, joins=JOINS in os.environ)
 
 
 def _backend(parallel: ParallelConfig, size: int) -> tuple[str, str]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from groundup.distributed.launch import LaunchOptions
 
 #: How processes end that were used wrongly, or asked to end: none of it gets better by trying again.
-_FINAL = (UsageError.exit_code, 130, 128 + signal.SIGTERM)
+FINAL = (UsageError.exit_code, 130, 128 + signal.SIGTERM)
 
 
 def run_processes(options: "LaunchOptions", command: list[str], module: str = "groundup.cli") -> int:
@@ -49,7 +49,7 @@ def run_processes(options: "LaunchOptions", command: list[str], module: str = "g
     with tempfile.TemporaryDirectory(prefix="groundup-", ignore_cleanup_errors=True) as place:
         beats = Path(place) / "heartbeats"
         beats.mkdir()
-        _set_environment(options, beats)
+        set_environment(options, beats)
         logs = DefaultLogsSpecs(options.logs or f"{place}/logs", **_redirected(options))
         agent = None
         try:
@@ -79,7 +79,8 @@ def run_processes(options: "LaunchOptions", command: list[str], module: str = "g
         return agent.code if result is not None and result.is_failed() else 0
 
 
-def _set_environment(options: "LaunchOptions", beats: Path) -> None:
+def set_environment(options: "LaunchOptions", beats: Path) -> None:
+    """What the processes that are started find in their environment."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // options.processes)))
     os.environ[TIMEOUT] = str(options.timeout)
@@ -159,9 +160,9 @@ class _Agent(LocalElasticAgent):
             say("groundup: " + (f"process {rank}: " if rank else "") + facts["failure"])
             return
         causes = {rank: code for rank, code in codes.items() if code not in (LostError.exit_code, -signal.SIGTERM)}
-        causes = {rank: code for rank, code in causes.items() if code not in _FINAL} or causes
+        causes = {rank: code for rank, code in causes.items() if code not in FINAL} or causes
         rank, self.code = next(iter((causes or codes).items()))
-        if self.code in _FINAL:
+        if self.code in FINAL:
             self._remaining_restarts = 0
             return
         place = told[rank]["place"] if rank in told else "the start"

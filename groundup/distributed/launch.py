@@ -5,6 +5,7 @@ Enters: the words after ``launch``. Leaves: an exit code. Here they are read; ``
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -12,7 +13,7 @@ from groundup.core.config import parse
 from groundup.core.errors import UsageError
 
 USAGE = """\
-groundup launch [--nproc N] [--nodes N --rendezvous HOST:PORT] [--restarts N] COMMAND …
+groundup launch [--nproc N] [--nodes N --rendezvous HOST:PORT] [--restarts N] [--recovery torchft] COMMAND …
 
   COMMAND is run, pretrain, sft, dpo, grpo or profile with its recipe and options, as without launch. --parallel.data,
   --parallel.shard … say how the processes share the work; --parallel auto finds the fastest way.
@@ -37,6 +38,9 @@ class LaunchOptions:
     """Name that tells this job from others at the same place; needed for more than one machine."""
     restarts: int = 3
     """How often all processes are started again when one dies."""
+    recovery: Literal["checkpoint", "torchft"] = "checkpoint"
+    """When one dies: all are started again from the last checkpoint; or, of processes with all weights each, that one
+    alone, which gets what it lost from the others, and these go on (extra `torchft`)."""
     timeout: int = 600
     """Seconds after which a process that does not answer the others is given up."""
     logs: str = ""
@@ -64,6 +68,9 @@ class LaunchOptions:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least {least}")
         if self.nodes > 1 and not ((self.rendezvous and self.job) or self.slurm or self.k8s):
             raise UsageError("--nodes above 1 needs --rendezvous HOST:PORT and --job NAME, the same on every machine")
+        others = [name for name in ("ray", "slurm", "k8s", "logs") if getattr(self, name)]
+        if self.recovery == "torchft" and (others := ["nodes"] * (self.nodes > 1) + others):
+            raise UsageError(f"--recovery torchft is for one machine and does not go with --{others[0]}; leave it out")
         if self.rendezvous and not (self.host and self.rendezvous.rpartition(":")[2].isdecimal()):
             raise UsageError(f"--rendezvous is {self.rendezvous!r}; it must be HOST:PORT")
 
@@ -94,6 +101,10 @@ def run(words: list[str]) -> int:
         raise UsageError(f"launch cannot start `{' '.join([words[0], *alone])}`; it starts {', '.join(COMMANDS)}")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise UsageError("a launcher has started this process already; give it the command without `launch`")
+    if options.recovery == "torchft":
+        from groundup.distributed.supervisor import run_replicas
+
+        return run_replicas(options, words)
     if options.slurm or options.k8s:
         from groundup.distributed.cluster_files import write
 

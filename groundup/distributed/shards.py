@@ -288,6 +288,14 @@ class Stored:
         return stored
 
     @classmethod
+    def in_memory(cls, tensors: Mapping[str, Tensor]) -> "Stored":
+        """Whole tensors that are here already."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+        here = Path()
+        return cls(shapes, dtypes, {n: [(whole_box(s), here, n)] for n, s in shapes.items()}, {here: _Memory(tensors)})
+
+    @classmethod
     def in_pieces(cls, path: Path, group: str) -> "Stored":
         """The tensors of an index (:func:`index_of`) whose names begin with ``group/``, in files beside it.
 
@@ -363,6 +371,12 @@ class Stored:
         except (SafetensorError, OSError, RuntimeError) as error:
             raise _damaged(path, error) from error
         return found
+
+
+class _Memory(dict[str, Tensor]):
+    """Tensors, as an opened file gives them."""
+
+    get_tensor = get_slice = dict.__getitem__
 
 
 def _within(part: Box, box: Box) -> tuple[slice, ...]:

@@ -55,7 +55,7 @@ class Watchdog:
         if self.finding:
             return []
         told = heartbeat.read(self.folder)
-        states = {rank: _state(pid) for rank, pid in pids.items()}
+        states = {rank: state_of(pid) for rank, pid in pids.items()}
         hung = self._stopped_for_long(states)
         first = told.get(0, {"waits": ""})
         if first["waits"] and time.time() - first["since"] > self.timeout:  # nobody else is waited for patiently
@@ -66,7 +66,7 @@ class Watchdog:
         end = time.monotonic() + GRACE
         while (waiting := self._unheard(pids)) and time.monotonic() < end:
             time.sleep(0.1)
-        hung = sorted({*hung, *waiting} & {rank for rank, pid in pids.items() if _state(pid) != "gone"})
+        hung = sorted({*hung, *waiting} & {rank for rank, pid in pids.items() if state_of(pid) != "gone"})
         told = heartbeat.read(self.folder)
         self.finding = _line(hung, states, told, self.folder) + f"; {self._report(hung, states, told)}"
         return hung
@@ -78,7 +78,7 @@ class Watchdog:
 
     def _unheard(self, pids: Mapping[int, int]) -> list[int]:
         """Those that live, and neither wait for others nor have waited in vain."""
-        told, states = heartbeat.read(self.folder), {rank: _state(pid) for rank, pid in pids.items()}
+        told, states = heartbeat.read(self.folder), {rank: state_of(pid) for rank, pid in pids.items()}
         waited = {rank for rank, facts in told.items() if facts.get("lost") or facts["waits"]}
         return [r for r, state in states.items() if state == "stopped" or (state == "alive" and r not in waited)]
 
@@ -108,7 +108,7 @@ class Watchdog:
         return f"what each was doing is in {path}"
 
 
-def _state(pid: int) -> str:
+def state_of(pid: int) -> str:
     """Of a process: "gone", "stopped" or "alive"."""
     with suppress(psutil.Error):
         status = psutil.Process(pid).status()

@@ -91,6 +91,17 @@ class Checkpoint:
         return hashes
 
 
+@dataclass(frozen=True)
+class Given(Checkpoint):
+    """A state that was never on a disk: another process gave it."""
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+
+    def stored(self, group: str) -> Stored:
+        """Its tensors of a group."""
+        return Stored.in_memory(self.tensors.get(group, {}))
+
+
 def file_of(group: str) -> str:
     """Where the whole tensors of a group are."""
     return f"{group}.safetensors"

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from groundup.core import heartbeat
 from groundup.core.config import to_json
@@ -39,10 +40,13 @@ from groundup.tokenizer import BytePairTokenizer
 from groundup.training.average import Average
 from groundup.training.checkpoint import (
     Checkpoint,
+    Given,
     Snapshot,
     check_tokenizer,
+    checkpoints_in,
     folder_name,
     shape_of,
+    step_of,
 )
 from groundup.training.config import TrainingConfig, WatchConfig
 from groundup.training.guard import WINDOW, is_spike
@@ -183,14 +187,20 @@ class _Loop:
         self.sinks = Sinks(watch, folder, title, to_json(config), lost=self._lost)
         self.failures = 0
         self.scores: dict[int, float] = {}  # validations by step
+        self.replicas = self.stepper.replicas
+        self.kept: list[dict[str, Any]] = []  # lines that a replica needs that comes back, since an earlier checkpoint
 
     def run(self) -> TrainingResult:
         """Train to the end."""
-        resumed = self._resume()
+        resumed, logged = False, 0
         log = self.folder / "metrics.jsonl"
-        logged = self.world.first(lambda: _truncate_log(log, self.state.step))
-        self.world.first(lambda: _truncate_log(self.folder / "events.jsonl", self.state.step, keep="rewound"))
-        self._read_scores(log)
+        if not self.world.follows:
+            resumed = self._resume()
+            logged = self.world.first(lambda: _truncate_log(log, self.state.step))
+            self.world.first(lambda: _truncate_log(self.folder / "events.jsonl", self.state.step, keep="rewound"))
+            self._read_scores(log)
+        if self.replicas is not None:
+            self.replicas.begin(self.state.step, self._give, self._take)
         self._open_log()
         described = _described(self.numerics, self.device)
         before, self.state.processes = self.state.processes, self.world.size
@@ -222,13 +232,16 @@ class _Loop:
         self.position = self.source.state_dict()
         batches = iter(self.source)
         with Progress(self.name, config.steps, "step", done=state.step) as progress:
-            if state.step == 0 and (numbers := self._run_hooks()):
+            if state.step == 0 and not self.world.follows and (numbers := self._run_hooks()):
                 self._log({"step": 0, **numbers})
             elif logged < state.step:  # killed between a checkpoint and the line of its step
                 self._log({**state.record, **self._run_hooks()})
-            while state.step < config.steps and not self._stops_early():
+            while not self._finished():
                 heartbeat.tell(place=f"{self.name} step {state.step + 1}")
                 self.interruption.check()
+                if self.replicas is not None and self.source.state_dict() != self.position:
+                    self.source.load_state_dict(self.position)  # of another, or of a step that is taken again
+                    batches = iter(self.source)
                 before = state.step
                 started = time.perf_counter()
                 accumulation = config.schedule.accumulation_at(before, config.steps, config.accumulation)
@@ -238,10 +251,12 @@ class _Loop:
                     taken = self._step(micro, started, waited)
                 if taken:
                     self._finish_step()
-                progress.advance(state.step - before, note=note(state.recent, state.record))
+                progress.advance(state.step - progress.done, note=note(state.recent, state.record))
         self.saver.wait()
         self._save()
         self.saver.finish(state.step)
+        if self.replicas is not None and self.world.follows:
+            self.replicas.wait_for(self.saver.parent / folder_name(state.step))
         self.interruption.check()  # a signal since the last step: what comes after the training is not begun
 
     def _step(self, micro: Sequence[Batch], started: float, waited: float) -> bool:
@@ -255,6 +270,9 @@ class _Loop:
             self._event("split", f"out of memory: each micro-batch is now computed in {state.split} parts")
         record: dict[str, float] = {"skipped": 1}
         with self.interruption.deferred():
+            if not self.stepper.agreed():
+                self.working.clear()
+                return False
             if measured is None:
                 self._skip("no target in any batch")
             elif not measured.finite:
@@ -281,7 +299,9 @@ class _Loop:
                 record["tokens_per_second"] = round(tokens / elapsed, 1)
                 if self.world.size > 1:
                     record["tokens_per_second_per_device"] = round(tokens / elapsed / self.world.size, 1)
-                record |= self.throughput.numbers(tokens / length, length, elapsed)
+                if self.replicas is not None:
+                    record["replicas"] = self.replicas.place[1]
+                record |= self.throughput.numbers(tokens / length / record.get("replicas", 1), length, elapsed)
             record |= {"step_seconds": round(elapsed, 5), "loader_seconds": round(waited, 5)}
             record |= self.pace.numbers(elapsed, memory_bytes(self.device))
             if self.pace.complaint:
@@ -335,6 +355,10 @@ class _Loop:
 
     def _go_back(self, loss: float) -> bool:
         """Return to a checkpoint and leave out the batches since; False if there is none to return to."""
+        if self.replicas is not None and self.world.follows:  # the first one does, and gives the others what it finds
+            self.replicas.forget()
+            self.working.clear()
+            return True
         state, limit = self.state, self.config.safety.rewinds
         at = state.step + 1
         spike = f"the loss spiked to {loss:.4g} at step {at}, where the recent median was {median(state.losses):.4g}"
@@ -357,6 +381,7 @@ class _Loop:
             _truncate_log(self.folder / "metrics.jsonl", checkpoint.step)
         self._open_log()
         self.scores = {step: score for step, score in self.scores.items() if step <= checkpoint.step}
+        self.kept = [line for line in self.kept if line["step"] <= checkpoint.step or line.get("event") == "rewound"]
         why = f"{spike}: back to step {checkpoint.step}, without the batches since (return {state.rewinds} of {limit})"
         self._event("rewound", why, at)
         say(f"{self.name}: {why}")
@@ -371,6 +396,12 @@ class _Loop:
             if any(self._due(hook) for hook in self.hooks):
                 self.saver.wait()
         self._log({**state.record, **self._run_hooks()})
+
+    def _finished(self) -> bool:
+        """Whether no step is left to take; of replicas, when those that take the next one have met."""
+        if self.replicas is not None and self.replicas.meet():
+            self._event("replicas", f"{self.replicas.place[1]} take the next steps")
+        return self.state.step >= self.config.steps or self._stops_early()
 
     def _stops_early(self) -> bool:
         """Whether the last validations were all worse than one before them."""
@@ -409,14 +440,42 @@ class _Loop:
         state = self.state
         if self.world.first((self.saver.parent / folder_name(state.step)).exists):
             return
+        before = [0, *map(step_of, checkpoints_in(self.saver.parent))][:-1]
+        self.kept = [line for line in self.kept if line["step"] > max(before, default=0)]
+        tensors, carried = self._carried()
+        snapshot = Snapshot(state.step, tensors, shape_of(self.model), self.tokenizer, carried, self.stepper.copies)
+        with self.interruption.deferred():
+            self.saver.save(snapshot, self.scores)
+
+    def _carried(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """All that training goes on from: tensors, and what is JSON."""
+        state = self.state
         state.scale = None if self.stepper.scale is None else vars(self.stepper.scale).copy()
         tensors = self.stepper.tensors(self.optimizers)
         if self.average is not None:
             state.averaged, tensors["average"] = self.average.updates, self.average.tensors()
-        carried = {"loop": json.loads(json.dumps(vars(state))), "source": self.position}
-        snapshot = Snapshot(state.step, tensors, shape_of(self.model), self.tokenizer, carried, self.stepper.copies)
+        return tensors, {"loop": json.loads(json.dumps(vars(state))), "source": self.position}
+
+    def _give(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """What another replica needs to become what this one is."""
+        tensors, carried = self._carried()
+        return tensors, {**carried, "scores": list(self.scores.items()), "kept": self.kept}
+
+    def _take(self, tensors: Mapping[str, Mapping[str, Tensor]], told: dict[str, Any]) -> None:
+        """Become what another replica is, and write what it did in the meantime."""
         with self.interruption.deferred():
-            self.saver.save(snapshot, self.scores)
+            since = self.state.step
+            self._restore(Given(self.folder, told, tensors), told["loop"])
+            self.position, self.scores = told["source"], dict(told["scores"])
+            self.working.clear()
+            self.kept = []
+            for line in told["kept"]:
+                if self.world.follows or line["step"] <= since:
+                    self.kept.append(line)
+                elif "event" in line:
+                    self._event(line["event"], line["why"], line["step"])
+                else:
+                    self._log(line)
 
     def _resume(self) -> bool:
         """Continue from the newest checkpoint, if there is one."""
@@ -494,17 +553,21 @@ class _Loop:
 
     def _log(self, record: dict[str, float]) -> None:
         record = _finite(record)
+        if self.replicas is not None:
+            self.kept.append(record)
         with storage_errors(self.folder / "metrics.jsonl"):
             self.lines.write(json.dumps(record) + "\n")
             self.lines.flush()
         self.sinks.log(int(record["step"]), record)
 
     def _event(self, event: str, why: str, step: int | None = None) -> None:
-        if not self.world.leads:
-            return
         path = self.folder / "events.jsonl"
         at = self.state.step if step is None else step
         record = {"step": at, "event": event, "why": why}
+        if self.replicas is not None:
+            self.kept.append(record)
+        if not self.world.leads:
+            return
         with storage_errors(path), path.open("a", encoding="utf-8", newline="\n") as lines:
             lines.write(json.dumps(record) + "\n")
         self.sinks.event(at, event, why)

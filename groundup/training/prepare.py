@@ -49,6 +49,13 @@ def prepare(
     compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda" and whole)
     working = Working(model, device, numerics, config.memory.recompute, compiled, sharding)
     scale = LossScale(FIRST_SCALE) if numerics.scaled else None
+    if here.replica:
+        from groundup.distributed.replicas import Replicas
+        from groundup.training.replicas import ReplicaStepper
+
+        replicas = Replicas(here.rank)
+        parts = (working, objective, numerics, device, config.clip, seed)
+        return ReplicaStepper(*parts, scale=scale, replicas=replicas), optimizers
     stepper = Stepper(working, objective, numerics, device, config.clip, seed, config.memory.fit, scale=scale)
     return stepper, optimizers
 
@@ -75,6 +82,10 @@ def _with_deepspeed(
 
 def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, here: World) -> None:
     """Refuse what several processes cannot do, and those that would compute in different ways."""
+    refused = {"memory.fit": config.memory.fit, "checkpoints.sharded on": config.checkpoints.sharded == "on"}
+    if here.replica and any(refused.values()):
+        what = next(name for name in refused if refused[name])
+        raise UsageError(f"{what} does not go with --recovery torchft; leave one of them out")
     if here.size == 1:
         return
     told = here.gathered([device.type, str(numerics.dtype), str(here.parallel.resolved(here.size))])

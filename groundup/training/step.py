@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -25,6 +25,9 @@ from groundup.model.experts import counting
 from groundup.objectives import Objective
 from groundup.training.checkpoint import Checkpoint, restore_optimizers, restore_weights, tensors_of
 from groundup.training.working import Working
+
+if TYPE_CHECKING:
+    from groundup.distributed.replicas import Replicas
 
 #: The first factor of a scaled loss, and the steps without overflow after which it is doubled.
 FIRST_SCALE = 2.0**16
@@ -81,6 +84,8 @@ class Stepper:
     fit: bool = False
     split: int = 1
     scale: LossScale | None = None
+    replicas: "Replicas | None" = None
+    """Others that train the same weights, each of which computes some of a step's rows."""
     copies: ClassVar[bool] = False
     """Whether :meth:`tensors` are copies of whole ones."""
 
@@ -106,6 +111,10 @@ class Stepper:
             self.working.clear()  # outside of the handler, which would keep the failed graph alive
             if self.device.type != "cpu":
                 torch.accelerator.memory.empty_cache()
+
+    def agreed(self) -> bool:
+        """Whether all that a step's gradients are the sum of is in them; if not, it must be taken again."""
+        return True
 
     def _gradients(self, micro: Sequence[Batch], weight: int, step: int) -> Measured:
         sharding = self.working.sharding
