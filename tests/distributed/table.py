@@ -1,17 +1,19 @@
 """``python -m tests.distributed.table [GROUP …]``: run the cells of the matrix and write ``docs/equality.md``.
 
-Groups that are not named keep the rows that they have. With ``GROUNDUP_SLOW=1`` the slow cells are run, too, which
-takes hours. Nothing is written of a group if a difference is too large.
+Groups that are not named keep the rows that they have, and so do slow cells, unless ``GROUNDUP_SLOW=1`` has them run,
+which takes hours. Nothing is written of a group if a difference is too large.
 """
 
 import os
 import re
 import sys
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
 from groundup.core.files import write_text
 from tests.distributed.conftest import run_together
+from tests.distributed.matrix import cells_of
 from tests.distributed.test_matrix import GROUPS, PROCESSES, beyond
 
 TARGET = Path(__file__).parents[2] / "docs" / "equality.md"
@@ -34,6 +36,7 @@ Rounding alone gives about 1e-7 to 1e-6 in float32, and 1e-2 in bfloat16.
 """
 #: What a cell measures.
 COLUMNS = ("measures", "gradients", "weights")
+HEAD = ("| plan | loss | gradients | weights |", "|---|---:|---:|---:|")
 
 
 def main(*wanted: str) -> None:
@@ -41,14 +44,21 @@ def main(*wanted: str) -> None:
     tables = dict(re.findall(r"^## (.*?)\n\n(.*?)\n(?=\n## |\Z)", before, re.DOTALL | re.MULTILINE))
     names = [f"{group}, {processes} processes" for group in GROUPS for processes in PROCESSES]
     for group, processes in product(wanted or GROUPS, PROCESSES):
-        rows = ["| plan | loss | gradients | weights |", "|---|---:|---:|---:|"]
+        title = f"{group}, {processes} processes"
+        rows = {line.split(" | ")[0].removeprefix("| "): line for line in tables.get(title, "").splitlines()[2:]}
         for slow in ((), ("--slow",)) if "GROUNDUP_SLOW" in os.environ else ((),):
             found = run_together(processes, "tests.distributed.matrix", group, *slow)[group]
-            assert not (wrong := beyond(found)), wrong
-            rows += [f"| {name} | {' | '.join(shown(row[key]) for key in COLUMNS)} |" for name, row in found.items()]
-        tables[f"{group}, {processes} processes"] = "\n".join(rows)
+            rows |= lines_of(found)
+        cells = [cell.name for slow in (False, True) for cell in cells_of(group, processes, slow)]
+        tables[title] = "\n".join([*HEAD, *(rows[name] for name in cells if name in rows)])
         parts = [f"## {name}\n\n{tables[name]}\n" for name in names if name in tables]
         write_text(TARGET, "\n".join([HEADER, *parts]))
+
+
+def lines_of(found: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """The rows of cells, by name."""
+    assert not (wrong := beyond(found)), wrong
+    return {name: f"| {name} | {' | '.join(shown(row[key]) for key in COLUMNS)} |" for name, row in found.items()}
 
 
 def shown(value: float) -> str:
