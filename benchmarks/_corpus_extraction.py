@@ -1,4 +1,5 @@
-"""The step ``extract`` beside the library behind it, called alone with the same options: what our step costs on top.
+"""The step ``extract`` beside the library behind it, called alone with the same options, but for what we leave out of
+manuals: what our step costs on top.
 
 ``measure(…)`` is a part of ``benchmarks.corpus``. Work: pages of Debian's documentation packages (see ``mixed.py``).
 Every measurement runs in a fresh process on one core; the sides take turns. Seconds are those of the processor.

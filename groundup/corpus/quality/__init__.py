@@ -11,7 +11,8 @@ The decisions are datatrove's, given the same words, but for these, in which we 
     symbols         are what is no letter, mark or number; there a list that has "１" in it and not "•", "‘" or "°"
     an n-gram       is its words; there "ab c" and "a bc" are the same 5-gram, and no other
     citations       go first, and what is left of the line is judged; there "It rained. [1]" goes: it ends in a blank
-    sentences       end where white space follows the mark; there spaCy's rule, which knows abbreviations
+    sentences       end where white space follows the mark, or at a full-width one; there spaCy's rule, which knows
+                    abbreviations
     code            is judged by the rules for code alone
 """
 
