@@ -300,7 +300,10 @@ def _beside_others(parallel: ParallelConfig) -> World:
     if parallel != ParallelConfig():
         raise UsageError("--recovery torchft is for processes with all weights each; leave the keys of parallel out")
     heartbeat.attend(float(os.environ.get(TIMEOUT, _DEFAULT_TIMEOUT)))
-    return World(int(os.environ[REPLICA]), replica=True, joins=JOINS in os.environ)
+    here = World(int(os.environ[REPLICA]), replica=True, joins=JOINS in os.environ)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(here.rank % torch.cuda.device_count())
+    return here
 
 
 def _backend(parallel: ParallelConfig, size: int) -> tuple[str, str]:

@@ -109,8 +109,7 @@ class _Supervisor:
         """What has happened since the last look; the exit code, if that is the end."""
         if self.asked:
             return 128 + self.asked[0]
-        told = heartbeat.read(self.beats)
-        if not self.together and "trains" in told.get(0, {}):
+        if not self.together and "trains" in heartbeat.read(self.beats).get(0, {}):
             self.together = True
             for number in range(1, self.options.processes):
                 self._start(number)
@@ -118,7 +117,7 @@ class _Supervisor:
         for number, process in list(self.running.items()):
             if (code := process.poll()) is not None:
                 del self.running[number]
-                ended = self._judge(number, code, told.get(number, {}))
+                ended = self._judge(number, code, heartbeat.read(self.beats).get(number, {}))
                 if ended is not None:
                     return ended
         return None
