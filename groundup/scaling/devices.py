@@ -77,6 +77,11 @@ def settled(recipe: Recipe, stage: str | None) -> None:
         UsageError: the model cannot be divided so, or in no way at all.
     """
     here = world()
+    if recipe.parallel.engine != "torch" and here.size == 1:
+        raise UsageError(
+            f"parallel.engine {recipe.parallel.engine} divides what several processes have; start them with "
+            "`groundup launch`, or leave it out"
+        )
     if recipe.parallel.auto and here.size > 1:
         parallel, why = choose(recipe, recipe.sft if stage == "sft" else recipe.pretrain, here)
         settle(parallel)

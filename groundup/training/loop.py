@@ -440,8 +440,9 @@ class _Loop:
         state = self.state
         if self.world.first((self.saver.parent / folder_name(state.step)).exists):
             return
-        before = [0, *map(step_of, checkpoints_in(self.saver.parent))][:-1]
-        self.kept = [line for line in self.kept if line["step"] > max(before, default=0)]
+        if self.replicas is not None:
+            before = [0, *map(step_of, checkpoints_in(self.saver.parent))][:-1]
+            self.kept = [line for line in self.kept if line["step"] > max(before, default=0)]
         tensors, carried = self._carried()
         snapshot = Snapshot(state.step, tensors, shape_of(self.model), self.tokenizer, carried, self.stepper.copies)
         with self.interruption.deferred():

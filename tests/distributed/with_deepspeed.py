@@ -51,10 +51,12 @@ def trained(
         stepper.restore(optimizers, open_checkpoint(folder / f"step-{first:06d}", world))
     measures = []
     for step in range(first, last):
-        measured = stepper.gradients(batches(step, options.get("accumulation", 1)), step)
+        measured = stepper.gradients((cell.drawn or batches)(step, options.get("accumulation", 1)), step)
         assert measured is not None
-        norm = stepper.update(optimizers, measured.gradient_norm, 1.0)
-        measures.append(torch.tensor([measured.loss, norm], dtype=torch.float64))
+        if measured.finite:
+            measured.gradient_norm = stepper.update(optimizers, measured.gradient_norm, 1.0)
+        if measured.finite:
+            measures.append(torch.tensor([measured.loss, measured.gradient_norm], dtype=torch.float64))
         stepper.working.clear()
     tensors = stepper.tensors(optimizers)
     if world.leads:
