@@ -140,6 +140,11 @@ class Engine:
         self._keep(weights, self._buffers())
         return {"model": weights, "optimizer": state}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the model's weights and buffers, also where this process has but a part of them."""
+        tensors = [*self.model.named_parameters(), *self._buffers().items()]
+        return {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in tensors}
+
     @torch.no_grad()
     def restore(self, weights: Stored, state: Stored) -> None:
         """Go on from what a checkpoint has of weights and optimizer, whoever wrote it."""

@@ -371,16 +371,26 @@ def check_tokenizer(checkpoint: Checkpoint, tokenizer: BytePairTokenizer) -> Non
         )
 
 
-def restore_weights(model: Transformer, checkpoint: Checkpoint) -> None:
-    """Load the checkpoint's weights into ``model``; of one that is divided, each process reads its own part."""
+def stored_weights(checkpoint: Checkpoint, shapes: Mapping[str, Sequence[int]]) -> Stored:
+    """What a checkpoint has of the weights, for a model whose tensors, of all processes together, have these shapes.
+
+    Raises:
+        ArtifactError: it has others.
+    """
     stored = checkpoint.stored("model")
-    own = _weights(model)
-    held = {name for names in world().gathered(sorted(own)) for name in names}
-    if held != stored.shapes.keys() or any(tuple(tensor.shape) != stored.shapes[name] for name, tensor in own.items()):
+    held = {name for names in world().gathered(sorted(shapes)) for name in names}
+    if held != stored.shapes.keys() or any(tuple(shape) != stored.shapes[name] for name, shape in shapes.items()):
         raise ArtifactError(
             f"{checkpoint.folder / (INDEX if checkpoint.sharded else file_of('model'))} holds a model of another shape "
             "than the recipe's; use its own recipe or another --out"
         )
+    return stored
+
+
+def restore_weights(model: Transformer, checkpoint: Checkpoint) -> None:
+    """Load the checkpoint's weights into ``model``; of one that is divided, each process reads its own part."""
+    own = _weights(model)
+    stored = stored_weights(checkpoint, {name: tensor.shape for name, tensor in own.items()})
     with torch.no_grad():
         for name, tensor in own.items():
             stored.fill(name, tensor)

@@ -11,7 +11,7 @@ from groundup.core.device import Numerics
 from groundup.core.errors import UsageError
 from groundup.dataloader import Batch
 from groundup.distributed.deepspeed import Engine
-from groundup.training.checkpoint import Checkpoint
+from groundup.training.checkpoint import Checkpoint, stored_weights
 from groundup.training.config import TrainingConfig
 from groundup.training.step import Measured, Stepper, set_rates
 
@@ -54,8 +54,8 @@ class DeepSpeedStepper(Stepper):
         return self.engine.whole()
 
     def restore(self, optimizers: Sequence[torch.optim.Optimizer], checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint's weights and optimizer."""
-        self.engine.restore(checkpoint.stored("model"), checkpoint.stored("optimizer"))
+        """Go on from a checkpoint's weights and optimizer, if its model has these shapes."""
+        self.engine.restore(stored_weights(checkpoint, self.engine.shapes()), checkpoint.stored("optimizer"))
 
     def release(self) -> None:
         """The training is over: the model is itself again."""
