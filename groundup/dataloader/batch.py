@@ -1,7 +1,7 @@
 """What a training step eats, and where it comes from."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +26,8 @@ class Batch:
     metrics: dict[str, float] = field(default_factory=dict)
     paired: bool = False
     """Whether a term is a pair: a row of the first half of the rows, and one of the second."""
+    idle: bool = False
+    """Whether its rows only fill up, where every process must compute something: nothing about them counts."""
 
     def split(self, parts: int) -> "list[Batch]":
         """The batch as at most ``parts`` smaller ones with the same terms in all."""
@@ -39,7 +41,7 @@ class Batch:
         for piece in pieces:
             tensors = {name: tensor[piece.to(tensor.device)] for name, tensor in self.tensors.items()}
             terms = len(piece) // 2 if self.paired and self.weight else int((tensors["targets"] != IGNORED).sum())
-            batches.append(Batch(tensors, terms, dict(self.metrics), self.paired))
+            batches.append(replace(self, tensors=tensors, weight=terms, metrics=dict(self.metrics)))
         assert sum(batch.weight for batch in batches) == self.weight, "a term is a target, or a pair of rows"
         return batches
 

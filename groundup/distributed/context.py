@@ -16,6 +16,7 @@ of n has chunk r and chunk 2n - 1 - r: all have the same to do, in every step of
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,7 +63,8 @@ def slice_of(batch: Batch, number: int, count: int) -> Batch:
             tensor = tensor if name in _WHOLE else tensor[:, places]
         tensors[name] = tensor
     weight = batch.weight if batch.paired else int((tensors["targets"] != IGNORED).sum())
-    return Batch({**tensors, "places": places.expand(rows, -1)}, weight, dict(batch.metrics), batch.paired)
+    tensors["places"] = places.expand(rows, -1)
+    return replace(batch, tensors=tensors, weight=weight, metrics=dict(batch.metrics))
 
 
 def places_of(time: int, number: int, count: int, device: torch.device | None = None) -> Tensor:

@@ -93,7 +93,7 @@ class Given:
         assert ids is not None
         own = len(part.tensors["inputs"])
         time = part.tensors.get("places", ids).shape[1]
-        counted = own * time if part.weight else 0
+        counted = 0 if part.idle else own * time
         return cls(ids, filled("positions"), filled("segments"), filled("places"), rows=own, counted=counted)
 
 

@@ -60,7 +60,7 @@ def standing_in(batch: Batch) -> Batch:
     rows = [0, len(batch.tensors["inputs"]) // 2] if batch.paired else [0]
     tensors = {name: tensor[rows] for name, tensor in batch.tensors.items()}
     tensors["targets"] = torch.full_like(tensors["targets"], IGNORED)
-    return Batch(tensors, 0, dict(batch.metrics), batch.paired)
+    return Batch(tensors, 0, dict(batch.metrics), batch.paired, idle=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ nor sharing it among processes changes what a token counts.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar
 
@@ -129,7 +129,7 @@ class Stepper:
             for number, part in enumerate(parts):
                 part = _to_device(part, self.device)
                 self._draw(step, number)
-                with counting(self.working.model, None if part.weight else 0):
+                with counting(self.working.model, 0 if part.idle else None):
                     losses.append(self._part(part, weight, number + 1 == len(parts)))
         metrics: dict[str, float] = {}
         for part in parts:
@@ -254,4 +254,4 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
         name: (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned)
         for name, tensor in batch.tensors.items()
     }
-    return Batch(tensors, batch.weight, batch.metrics, batch.paired)
+    return replace(batch, tensors=tensors)

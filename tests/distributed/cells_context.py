@@ -68,6 +68,16 @@ def filled(step: int, count: int) -> list[Batch]:
     return found
 
 
+def late(step: int, count: int) -> list[Batch]:
+    """Rows whose targets are all at the end: some processes have tokens, but none to learn from."""
+    found = []
+    for batch in filled(step, count):
+        targets = batch.tensors["targets"].clone()
+        targets[:, :-2] = IGNORED
+        found.append(Batch({**batch.tensors, "targets": targets}, int((targets != IGNORED).sum())))
+    return found
+
+
 def packed(step: int, count: int) -> list[Batch]:
     """Rows of several sequences each, which do not see each other."""
     found = []
@@ -135,6 +145,8 @@ def cells(processes: int) -> Iterator[Cell]:
         yield Cell("shard, packed", DENSE, mixed, drawn=packed, slow=True)
         yield Cell("shard, pairs", DENSE, mixed, whole, objective=preferred, drawn=pairs)
         yield Cell("shard, answers", DENSE, mixed, objective=PolicyGradient(), drawn=answers)
+    quick = replace(EXPERTS, experts=replace(EXPERTS.experts, bias_rate=0.1))
+    yield Cell("late targets, experts", quick, parallel, drawn=late)
     yield Cell("selective", DENSE, parallel, {"memory": MemoryConfig(recompute="selective")}, slow=slow)
 
 
