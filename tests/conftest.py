@@ -23,6 +23,10 @@ from groundup.tasks.fallback import COMMON_WORDS
 settings.register_profile("groundup", deadline=None)
 settings.load_profile("groundup")
 
+# A shell that starts us in the background has us ignore Ctrl-C, which our children would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 #: The smoke recipe made as small as every stage allows.
 TINY = (
     *("--model.layers", "1", "--model.width", "32", "--model.hidden", "64"),
@@ -34,6 +38,11 @@ TINY = (
     *("--evaluate.problems", "2", "--evaluate.sampled-problems", "8", "--evaluate.max-tokens", "8"),
     *("--evaluate.memorisation-samples", "2", "--evaluate.memorisation-tokens", "12", "--evaluate.order", "2"),
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for processes that they have started."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
 def verse(seed: int, lines: int = 120) -> str:
@@ -151,9 +160,6 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """``start("run", "smoke", …)``: the command line in a process of its own; none outlives its test."""
     started: list[subprocess.Popen[str]] = []
-    # A shell that starts us in the background has us ignore Ctrl-C, which our children would inherit.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*words: object, **options: object) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"}
