@@ -152,6 +152,8 @@ def _kept(simulator: Simulator, mesh: Mesh, rows: int, accumulation: int, recomp
     share = rows // mesh.batch_ranks
     for parts in _divisors(share, share) if mesh.pipeline > 1 else [1]:
         for whole in _scheduled(mesh, simulator.model.layers, parts) if parts >= mesh.pipeline else ():
+            if recompute not in _recomputations(whole):
+                continue
             yield Plan(replace(whole, micro_batches=parts * accumulation), share // parts, recompute)
 
 
@@ -182,11 +184,17 @@ def _ranked(simulator: Simulator, tried: Iterable[Sequence[tuple[int, Plan]]]) -
 
 def _within(simulator: Simulator, plan: Plan, most: float) -> tuple[int, Plan]:
     """Bytes of the plan with as little recomputation as fits ``most``, as that is the fastest; or with all."""
-    for recompute in RECOMPUTATIONS:
+    for recompute in _recomputations(plan.mesh):
         plan = replace(plan, recompute=recompute)
         if (size := sum(simulator.memory(plan).values())) <= most:
             break
     return size, plan
+
+
+def _recomputations(mesh: Mesh) -> Iterator[Recompute]:
+    """Those that go with a mesh's schedule: what selective recomputation saved PyTorch keeps for one backward pass, and
+    zero-bubble takes two."""
+    return (each for each in RECOMPUTATIONS if (each, mesh.schedule) != ("selective", "zero-bubble"))
 
 
 def predict(simulator: Simulator, plan: Plan) -> Prediction:

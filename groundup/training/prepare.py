@@ -101,6 +101,10 @@ def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, her
             "memory.offload is for one process; with several, --parallel.shard divides the state, and "
             "--parallel.engine deepspeed can keep it there"
         )
+    if here.parallel.schedule == "zero-bubble" and config.memory.recompute == "selective":
+        raise UsageError(
+            "memory.recompute selective cannot be with --parallel.schedule zero-bubble; take recompute block, or 1f1b"
+        )
     if numerics.float8:
         raise UsageError("precision float8 is for one process; use --precision bfloat16")
 

@@ -78,8 +78,8 @@ def cells(processes: int) -> Iterator[Cell]:
             if kind == "dense" and parallel.expert > 1:
                 continue
             for way, options in {"": {}, **WAYS}.items():
-                if "compile" in options and parallel.schedule == "zero-bubble":
-                    continue
+                if ("compile" in options or way == "selective") and parallel.schedule == "zero-bubble":
+                    continue  # refused
                 cell, asked = ", ".join(filter(None, (plan, kind, way))), model
                 if kind == "experts" and "bfloat16" in way:  # rounding would send some tokens to other experts
                     asked = replace(model, experts=replace(model.experts, active=model.experts.count))

@@ -58,6 +58,13 @@ def test_schedules_refuse_what_they_cannot_order(options: dict[str, Any], compla
             ("--model.layers", "2", "--parallel.schedule", "zero-bubble", "--pretrain.compile", "on"),
             "--compile on cannot be with --parallel.schedule zero-bubble",
         ),
+        (
+            (
+                *("--model.layers", "2", "--parallel.schedule", "zero-bubble"),
+                *("--pretrain.memory.recompute", "selective"),
+            ),
+            "memory.recompute selective cannot be with --parallel.schedule zero-bubble",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(

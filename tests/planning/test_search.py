@@ -8,7 +8,7 @@ from groundup.core.errors import UsageError
 from groundup.model.presets import preset
 from groundup.planning.machines import INTERCONNECTS, MACHINES
 from groundup.planning.mesh import Mesh
-from groundup.planning.parallel import Cluster, Job, Plan, Simulator
+from groundup.planning.parallel import Cluster, Job, Plan, Recompute, Simulator
 from groundup.planning.plan import Training
 from groundup.planning.search import (
     USABLE,
@@ -71,6 +71,16 @@ def test_the_fastest_that_fits_is_the_first() -> None:
         for recompute in ("none", "selective", "block"):
             other = predict(simulated, replace(plan, recompute=recompute))
             assert other.bytes > most or other.step.total >= first.step.total
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "block"])
+def test_no_plan_is_one_that_is_refused(recompute: Recompute) -> None:
+    """Zero-bubble does not go with selective recomputation."""
+    simulated = simulator("llama-3-70b", 64)
+    for found in (rank(simulated, 128), rank_of_batch(simulated, 128, 1, recompute)):
+        plans = [each.plan for each in (*found.fitting, *found.too_large)]
+        assert plans
+        assert not any(plan.mesh.schedule == "zero-bubble" and plan.recompute == "selective" for plan in plans)
 
 
 def test_slow_links_between_nodes_bring_the_weights_nearer() -> None:
