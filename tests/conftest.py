@@ -45,6 +45,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest goes first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def verse(seed: int, lines: int = 120) -> str:
     """Lines of common and invented words, a blank line after every eighth; two seeds share no line."""
     rng = random.Random(seed)

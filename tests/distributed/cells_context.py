@@ -48,6 +48,15 @@ GATHERED = {
     "latent": replace(DENSE, latent=LatentConfig(key_rank=8, query_rank=10), qk_norm="none", kv_heads=4),
     "smeared keys": replace(DENSE, key_smear=True),
 }
+#: With four processes, those of the ordinary tests.
+ORDINARY = (
+    "context 4, ring, dense",
+    "context x shard, gathered, experts",
+    "context x tensor, ring, dense",
+    "packed, smeared keys, n-grams",
+    "shard, pairs",
+    "late targets, experts",
+)
 #: What may be changed about a training.
 CHANGES: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": "bfloat16"},
@@ -117,6 +126,12 @@ def pairs(step: int, count: int) -> list[Batch]:
 
 
 def cells(processes: int) -> Iterator[Cell]:
+    """All; of four processes few are ordinary tests."""
+    for cell in _every(processes):
+        yield cell if processes == 2 else replace(cell, slow=cell.name not in ORDINARY)
+
+
+def _every(processes: int) -> Iterator[Cell]:
     """Every plan with both ways, compiled and not, in both precisions, recomputed and not; and every feature."""
     alone = {f"context {processes}": ParallelConfig(context=processes)}
     plans = {
@@ -131,23 +146,22 @@ def cells(processes: int) -> Iterator[Cell]:
             model = replace(model, attention=AttentionConfig(window=5), key_smear=True)
             yield from _product(f"{plan}, gathered, {kind}", model, parallel, False, kind == "experts")
         for name, model in {**RING, **GATHERED}.items():
-            yield Cell(f"{plan}, {name}", model, parallel, slow=processes == 4)
+            yield Cell(f"{plan}, {name}", model, parallel)
     parallel = ParallelConfig(context=processes)
     whole = {"accumulation": 2}
-    slow = processes == 4
-    yield Cell("packed", DENSE, parallel, drawn=packed, slow=slow)
+    yield Cell("packed", DENSE, parallel, drawn=packed)
     yield Cell("packed, smeared keys, n-grams", replace(DENSE, key_smear=True, ngrams=2), parallel, drawn=packed)
     preferred = Preference(0.3, anchor=0.2)
-    yield Cell("pairs", DENSE, parallel, whole, objective=preferred, drawn=pairs, slow=slow)
-    yield Cell("answers", DENSE, parallel, objective=PolicyGradient(), drawn=answers, slow=slow)
+    yield Cell("pairs", DENSE, parallel, whole, objective=preferred, drawn=pairs)
+    yield Cell("answers", DENSE, parallel, objective=PolicyGradient(), drawn=answers)
     if processes == 4:
         mixed = ParallelConfig(context=2, shard=2)
-        yield Cell("shard, packed", DENSE, mixed, drawn=packed, slow=True)
+        yield Cell("shard, packed", DENSE, mixed, drawn=packed)
         yield Cell("shard, pairs", DENSE, mixed, whole, objective=preferred, drawn=pairs)
         yield Cell("shard, answers", DENSE, mixed, objective=PolicyGradient(), drawn=answers)
     quick = replace(EXPERTS, experts=replace(EXPERTS.experts, bias_rate=0.1))
     yield Cell("late targets, experts", quick, parallel, drawn=late)
-    yield Cell("selective", DENSE, parallel, {"memory": MemoryConfig(recompute="selective")}, slow=slow)
+    yield Cell("selective", DENSE, parallel, {"memory": MemoryConfig(recompute="selective")})
 
 
 def _product(name: str, model: ModelConfig, parallel: ParallelConfig, few: bool, plain: bool) -> Iterator[Cell]:

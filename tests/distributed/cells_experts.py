@@ -32,6 +32,14 @@ PLANS = {
         "expert x pipeline": ParallelConfig(expert=2, pipeline=2),
     },
 }
+#: With four processes, those of the ordinary tests.
+ORDINARY = (
+    "expert, muon",
+    "expert x shard, sigmoid",
+    "expert x tensor, sigmoid",
+    "expert x context, sigmoid",
+    "expert x pipeline, sigmoid",
+)
 MEMORY = (MemoryConfig(), MemoryConfig(recompute="block"))
 #: Each of its steps raises small singular values fourfold, and with them what rounding leaves of none.
 MUON = OptimizerConfig(iteration_steps=2)
@@ -43,17 +51,16 @@ def one_row(step: int, count: int) -> list[Batch]:
 
 
 def cells(processes: int) -> Iterator[Cell]:
-    """Every router and rule, and every plan with one of them; slow: every combination."""
+    """Every router and rule, and every plan, in every combination."""
     for plan, parallel in PLANS[processes].items():
         balanced = parallel.context == parallel.pipeline == 1  # what these compute at once is no part of a batch's rows
         for router, experts in ROUTERS.items():
             experts = experts if balanced else replace(experts, balance=0.0)
             model = ModelConfig(**SHAPE, init="normal", experts=experts)
-            slow = router != "sigmoid" and processes == 4
-            yield Cell(f"{plan}, {router}", model, parallel, slow=slow)
+            cell = f"{plan}, {router}"
+            yield Cell(cell, model, parallel, slow=processes == 4 and cell not in ORDINARY)
         model, slow = MODEL if balanced else replace(MODEL, experts=replace(MODEL.experts, balance=0.0)), processes == 4
-        few = plan in ("expert", "expert x tensor")
-        yield Cell(f"{plan}, muon", model, parallel, {"optimizer": MUON}, slow=not few)
+        yield Cell(f"{plan}, muon", model, parallel, {"optimizer": MUON}, slow=f"{plan}, muon" not in ORDINARY)
         yield Cell(f"{plan}, one row", model, parallel, slow=slow, drawn=one_row)
         yield Cell(f"{plan}, accumulated", model, parallel, {"accumulation": 2}, slow=slow)
         for compiled, precision, memory in product(("off", "on"), ("float32", "bfloat16"), MEMORY):

@@ -96,6 +96,8 @@ ORDINARY = (
     "tensor, dense, compiled",
     "tensor, experts, recomputed",
     "tensor x shard, dense, bfloat16",
+    "tensor x data, experts",
+    "tensor of four, dense",
 )
 
 
@@ -113,7 +115,8 @@ def cells(processes: int) -> Iterator[Cell]:
     for plan, parallel in plans.items():
         for name in ("dense", "experts"):
             model = replace(MODELS[name], kv_heads=4) if parallel.tensor == 4 else MODELS[name]
-            yield Cell(f"{plan}, {name}", model, parallel)
+            cell = f"{plan}, {name}"
+            yield Cell(cell, model, parallel, slow=processes == 4 and cell not in ORDINARY)
             for way, options in WAYS.items():
                 cell, asked = f"{plan}, {name}, {way}", model
                 if name == "experts" and "bfloat16" in way:  # rounding would send some tokens to other experts

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from groundup.core.world import ParallelConfig
 from groundup.optim import OptimizerConfig
+from tests.distributed.cells_sharding import in_every_way
 from tests.distributed.matrix import MODELS, Cell
 
 PLANS = {
@@ -20,13 +21,15 @@ RULES = {
     "adamw": OptimizerConfig(matrices="adamw"),
 }
 #: With four processes, those of the ordinary tests.
-ORDINARY = (("zero x shard", "adamw"), ("zero x expert", "muon"), ("zero x tensor", "muon"), ("zero x tensor", "lion"))
+ORDINARY = (("zero x shard", "adamw"), ("zero x tensor", "muon"))
 
 
 def cells(processes: int) -> Iterator[Cell]:
-    """Every rule with every plan."""
+    """Every rule with every plan, and one of them in every way."""
     for plan, parallel in PLANS[processes].items():
         model = MODELS["tied" if parallel.expert == parallel.tensor == 1 else "experts"]
         for rule, optimizer in RULES.items():
             slow = processes == 4 and (plan, rule) not in ORDINARY
             yield Cell(f"{plan}, {rule}", model, parallel, {"optimizer": optimizer}, slow=slow)
+        if processes == 2:
+            yield from in_every_way(plan, parallel)

@@ -37,6 +37,7 @@ esac
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no Slurm on Windows")
+@pytest.mark.long
 def test_a_slurm_job_saves_when_its_time_is_up_and_continues(
     tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, command: Command
 ) -> None:

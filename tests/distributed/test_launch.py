@@ -21,6 +21,7 @@ from groundup.training import find_checkpoint
 
 Start = Callable[..., subprocess.Popen[str]]
 Finish = Callable[..., object]
+slow = pytest.mark.skipif("GROUNDUP_SLOW" not in os.environ, reason="takes some minutes: set GROUNDUP_SLOW=1")
 STAGES = ("pretrain", "sft", "dpo", "grpo")
 
 
@@ -85,8 +86,10 @@ def logged(run: Path) -> int:
         return 0
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=slow)])
 def test_four_of_which_some_are_killed_train_what_undisturbed_ones_do(
-    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, start: Start
+    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, start: Start, kills: int
 ) -> None:
     undisturbed, out = (untrained(tiny_run, tmp_path / name) for name in ("undisturbed", "run"))
     command = ("launch", "--nproc", "4", "pretrain", *tiny_options, "--parallel.shard", "2")
@@ -94,7 +97,7 @@ def test_four_of_which_some_are_killed_train_what_undisturbed_ones_do(
     assert alone.returncode == 0, errors
     launched = start(*command, "--out", out, env=quiet())
     rng, killed = random.Random(11), 0
-    for step in sorted(rng.sample(range(1, 6), 2)):
+    for step in sorted(rng.sample(range(1, 6), kills)):
         while launched.poll() is None and logged(out) < step:
             time.sleep(0.01)
         with suppress(psutil.NoSuchProcess, IndexError):

@@ -15,6 +15,7 @@ GROUPS = ("sharding", "experts", "tensor", "zero", "context", "pipeline")
 PROCESSES = (2, 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("processes", PROCESSES)
 def test_every_plan_computes_what_one_process_does(processes: int, together: Callable[..., Any]) -> None:
     """All groups in one start, which is a good part of their time."""

@@ -143,6 +143,7 @@ def test_a_document_above_the_limit_is_left_out_unread(read_corpus: Command, tin
     assert left_out["rows.jsonl:1"][0] == "too large"
 
 
+@pytest.mark.long
 def test_a_document_of_fifty_megabytes(read_corpus: Command, tiny_corpus: Path, tmp_path: Path) -> None:
     """Lines of one length and no paragraph, so that any step of quadratic cost would never end."""
     folder = Path(shutil.copytree(tiny_corpus, tmp_path / "texts"))

@@ -129,6 +129,7 @@ def test_every_stage_really_trains(uninterrupted: Run) -> None:
     assert len({uninterrupted.weights(stage) for stage in STEPS}) == len(STEPS)
 
 
+@pytest.mark.long
 def test_killed_in_every_stage_it_ends_in_the_same_weights(uninterrupted: Run, corpus: Path) -> None:
     run = Run(corpus.parent / "killed", corpus)
     rng = random.Random(7)
