@@ -32,7 +32,8 @@ Rounding alone gives about 1e-7 to 1e-6 in float32, and 1e-2 in bfloat16.
 - **gradients**: of every parameter, in the first step.
 - **weights**: after the five steps.
 
-"compiled" without more words is, with tensor and context, all of `torch.compile` but the generated code.
+"compiled" is, with two processes, with the code that Inductor generates, but for "tensor, dense" and "context 2, ring,
+dense"; these, and all of four processes, are with all of `torch.compile` but the generated code.
 """
 #: What a cell measures.
 COLUMNS = ("measures", "gradients", "weights")
