@@ -46,8 +46,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest goes first."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """What takes longest goes first: single tests, and then those that start several processes."""
+    items.sort(
+        key=lambda item: (item.get_closest_marker("long") is None, not item.nodeid.startswith("tests/distributed/"))
+    )
 
 
 def verse(seed: int, lines: int = 120) -> str:
