@@ -55,7 +55,8 @@ def cells(processes: int) -> Iterator[Cell]:
     for plan, parallel in PLANS[processes].items():
         balanced = parallel.context == parallel.pipeline == 1  # what these compute at once is no part of a batch's rows
         for router, experts in ROUTERS.items():
-            experts = experts if balanced else replace(experts, balance=0.0)
+            if not balanced:  # and one expert whose weight is always 1 would leave its router without a gradient
+                experts = replace(experts, balance=0.0, normalise=experts.normalise and experts.active > 1)
             model = ModelConfig(**SHAPE, init="normal", experts=experts)
             cell = f"{plan}, {router}"
             yield Cell(cell, model, parallel, slow=processes == 4 and cell not in ORDINARY)

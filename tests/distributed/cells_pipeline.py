@@ -10,7 +10,8 @@ from groundup.core.world import ParallelConfig
 from groundup.dataloader import IGNORED, Batch
 from groundup.model import ModelConfig
 from groundup.model.config import ExpertConfig
-from tests.distributed.cells_context import packed
+from groundup.objectives import Preference
+from tests.distributed.cells_context import answers, packed
 from tests.distributed.cells_tensor import OBJECTIVES, WAYS, drawn
 from tests.distributed.matrix import SHAPE, TIME, VOCABULARY, Cell
 
@@ -74,7 +75,9 @@ def cells(processes: int) -> Iterator[Cell]:
         plans["interleaved"] = ParallelConfig(pipeline=2, schedule="interleaved", chunks=2)
         yield Cell("split by hand", EXPERTS, ParallelConfig(pipeline=2, split=(3,)), drawn=rows)
     for plan, parallel in plans.items():
-        for kind, model in (("dense", DENSE), ("experts", EXPERTS)):
+        # A balancing loss is of the tokens that a process computes at once, which context divides.
+        experts = EXPERTS.experts if parallel.context == 1 else replace(EXPERTS.experts, balance=0.0)
+        for kind, model in (("dense", DENSE), ("experts", replace(EXPERTS, experts=experts))):
             if kind == "dense" and parallel.expert > 1:
                 continue
             for way, options in {"": {}, **WAYS}.items():
@@ -86,11 +89,17 @@ def cells(processes: int) -> Iterator[Cell]:
                 yield Cell(cell, asked, parallel, options, slow=cell not in ORDINARY, drawn=rows)
         for name, model in FEATURES.items():
             if parallel.chunks == 1 or model.layers == 4:
-                own = model if parallel.expert == 1 or model.experts.count else replace(model, experts=EXPERTS.experts)
+                own = model
+                if model.experts.count:
+                    own = replace(model, experts=replace(model.experts, balance=experts.balance))
+                elif parallel.expert > 1:
+                    own = replace(model, experts=experts)
                 cell = f"{plan}, {name}"
                 yield Cell(cell, own, parallel, slow=cell not in ORDINARY, drawn=rows)
         for name, (objective, time) in OBJECTIVES.items():
             cell, given = f"{plan}, {name}", partial(drawn, time=time)
+            if parallel.context > 1 and not isinstance(objective, Preference):  # pairs are of those alone
+                given = answers
             if parallel.expert == 1:
                 yield Cell(cell, DENSE, parallel, objective=objective, drawn=given, slow=cell not in ORDINARY)
         if parallel.expert == 1:
