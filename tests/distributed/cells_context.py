@@ -146,7 +146,8 @@ def _every(processes: int) -> Iterator[Cell]:
             model = replace(model, attention=AttentionConfig(window=5), key_smear=True)
             yield from _product(f"{plan}, gathered, {kind}", model, parallel, False, kind == "experts")
         for name, model in {**RING, **GATHERED}.items():
-            yield Cell(f"{plan}, {name}", model, parallel)
+            if model.kv_heads % parallel.tensor == 0:
+                yield Cell(f"{plan}, {name}", model, parallel)
     parallel = ParallelConfig(context=processes)
     whole = {"accumulation": 2}
     yield Cell("packed", DENSE, parallel, drawn=packed)
