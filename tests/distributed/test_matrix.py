@@ -43,6 +43,8 @@ def beyond(found: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, f
     for name, differences in found.items():
         rough = "bfloat16" in name
         tolerance = TOLERANCES["bfloat16" if rough else "float32"]
+        if rough and "compile" in name and "compile off" not in name:
+            tolerance *= 2  # generated code rounds less often than the eager one that it is compared with
         weights = tolerance * (4 if rough else next((times for rule, times in AMPLIFIED.items() if rule in name), 5))
         most = {"measures": tolerance, "gradients": tolerance, "weights": weights}
         if not all(differences[what] < limit for what, limit in most.items()):  # NaN is less than nothing
