@@ -86,7 +86,7 @@ def cells(processes: int) -> Iterator[Cell]:
                 cell, asked = ", ".join(filter(None, (plan, kind, way))), model
                 if kind == "experts" and "bfloat16" in way:  # rounding would send some tokens to other experts
                     asked = replace(model, experts=replace(model.experts, active=model.experts.count))
-                # Of the usual rows, one token's two best experts are as good as equal, and generated code rounds otherwise.
+                # One token of the usual rows is between two experts, and generated code rounds otherwise.
                 given = partial(rows, first=50) if kind == "experts" and "compile" in options else rows
                 yield Cell(cell, asked, parallel, options, slow=cell not in ORDINARY, drawn=given)
         for name, model in FEATURES.items():
