@@ -44,7 +44,7 @@ def beyond(found: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, f
         rough = "bfloat16" in name
         tolerance = TOLERANCES["bfloat16" if rough else "float32"]
         if rough and "compile" in name and "compile off" not in name:
-            tolerance *= 2  # generated code rounds less often than the eager one that it is compared with
+            tolerance *= 3  # generated code rounds elsewhere, and a router's gradient is a tenth from float32's already
         weights = tolerance * (4 if rough else next((times for rule, times in AMPLIFIED.items() if rule in name), 5))
         most = {"measures": tolerance, "gradients": tolerance, "weights": weights}
         if not all(differences[what] < limit for what, limit in most.items()):  # NaN is less than nothing
