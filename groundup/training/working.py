@@ -118,9 +118,11 @@ class Working:
         self.model.train(mode)
 
     def release(self) -> None:
-        """Take recomputation off again."""
+        """Take recomputation off again, and forget what was compiled: the next stage's model finds room for its own."""
         for block in self.model.blocks:
             block.__dict__.pop("forward", None)
+        if self.compiled:
+            torch.compiler.reset()
 
 
 def compile_model(model: Transformer) -> Any:

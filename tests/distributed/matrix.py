@@ -109,6 +109,7 @@ def trained(cell: Cell, world: World, split: int = 1) -> tuple[list[Tensor], dic
         stepper.update(optimizers, measured.gradient_norm, 1.0)
         stepper.working.clear()
     weights = {name: whole(parameter) for name, parameter in model.named_parameters()}
+    stepper.release()
     return measures, gradients, weights
 
 
