@@ -45,8 +45,8 @@ def prepare(
         divide_by_grid(optimizers)
         if here.parallel.zero:
             divide_state(optimizers, sharding.mesh["data"])
-    whole = here.parallel.schedule != "zero-bubble"  # which takes backward passes apart
-    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda" and whole)
+    eager = here.parallel.schedule == "zero-bubble" or _routes_products(here)  # the former takes backward passes apart
+    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda" and not eager)
     working = Working(model, device, numerics, config.memory.recompute, compiled, sharding)
     scale = LossScale(FIRST_SCALE) if numerics.scaled else None
     if here.replica:
@@ -88,6 +88,11 @@ def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, her
         raise UsageError(f"{what} does not go with --recovery torchft; leave one of them out")
     if here.size == 1:
         return
+    if config.compile == "on" and _routes_products(here):
+        raise UsageError(
+            "--compile on cannot be with parallel.expert and parallel.tensor together; leave one of them at 1, or "
+            "--compile off"
+        )
     told = here.gathered([device.type, str(numerics.dtype), str(here.parallel.resolved(here.size))])
     if differing := next((each for each in told if each != told[0]), None):
         raise UsageError(
@@ -107,6 +112,11 @@ def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, her
         )
     if numerics.float8:
         raise UsageError("precision float8 is for one process; use --precision bfloat16")
+
+
+def _routes_products(here: World) -> bool:
+    """Whether experts are divided by number and by unit: compiled whole, their routers' gradients came out wrong."""
+    return here.parallel.expert > 1 and here.parallel.tensor > 1
 
 
 def freeze(model: Transformer, patterns: Sequence[str]) -> None:

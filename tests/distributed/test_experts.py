@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from groundup.core.device import choose_numerics
 from groundup.core.errors import UsageError
+from groundup.core.world import ParallelConfig, World
 from groundup.model import ModelConfig
 from groundup.model.config import ExpertConfig
 from groundup.model.experts import Experts, counting
 from groundup.planning.mesh import Mesh
+from groundup.training import TrainingConfig
+from groundup.training.prepare import _check
 
 SIGMOID = ExpertConfig(count=4, router="sigmoid", bias_rate=0.01)
 CONFIG = ModelConfig(layers=1, width=8, heads=1, hidden=8, experts=SIGMOID).resolved()
@@ -37,3 +41,10 @@ def test_experts_that_processes_do_not_divide_are_refused() -> None:
     config = replace(CONFIG, experts=replace(SIGMOID, count=6)).resolved()
     with pytest.raises(UsageError, match="6 experts cannot be divided over"):
         Mesh(expert=4).check(config)
+
+
+def test_compiled_they_are_not_divided_by_unit_as_well() -> None:
+    device = torch.device("cpu")
+    world = World(size=4, parallel=ParallelConfig(expert=2, tensor=2))
+    with pytest.raises(UsageError, match="compile on cannot be with parallel"):
+        _check(TrainingConfig(compile="on"), device, choose_numerics("float32", device), world)
