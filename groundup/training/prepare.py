@@ -45,8 +45,7 @@ def prepare(
         divide_by_grid(optimizers)
         if here.parallel.zero:
             divide_state(optimizers, sharding.mesh["data"])
-    eager = here.parallel.schedule == "zero-bubble" or _routes_products(here)  # the former takes backward passes apart
-    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda" and not eager)
+    compiled = config.compile == "on" or (config.compile == "auto" and device.type == "cuda" and not _uncompiled(here))
     working = Working(model, device, numerics, config.memory.recompute, compiled, sharding)
     scale = LossScale(FIRST_SCALE) if numerics.scaled else None
     if here.replica:
@@ -88,11 +87,8 @@ def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, her
         raise UsageError(f"{what} does not go with --recovery torchft; leave one of them out")
     if here.size == 1:
         return
-    if config.compile == "on" and _routes_products(here):
-        raise UsageError(
-            "--compile on cannot be with parallel.expert and parallel.tensor together; leave one of them at 1, or "
-            "--compile off"
-        )
+    if config.compile == "on" and (what := _uncompiled(here)):
+        raise UsageError(f"--compile on cannot be with {what}; give another plan, or --compile off")
     told = here.gathered([device.type, str(numerics.dtype), str(here.parallel.resolved(here.size))])
     if differing := next((each for each in told if each != told[0]), None):
         raise UsageError(
@@ -114,9 +110,14 @@ def _check(config: TrainingConfig, device: torch.device, numerics: Numerics, her
         raise UsageError("precision float8 is for one process; use --precision bfloat16")
 
 
-def _routes_products(here: World) -> bool:
-    """Whether experts are divided by number and by unit: compiled whole, their routers' gradients came out wrong."""
-    return here.parallel.expert > 1 and here.parallel.tensor > 1
+def _uncompiled(here: World) -> str:
+    """What of the plan cannot be compiled; empty, if all can."""
+    plan = here.parallel
+    if plan.schedule == "zero-bubble":  # takes backward passes apart
+        return "--parallel.schedule zero-bubble"
+    if plan.expert > 1 and plan.tensor > 1:  # the gradients of routers came out wrong
+        return "parallel.expert and parallel.tensor together"
+    return ""
 
 
 def freeze(model: Transformer, patterns: Sequence[str]) -> None:

@@ -140,8 +140,6 @@ def compile_model(model: Transformer) -> Any:
         raise UsageError(f"cannot compile: {str(error).splitlines()[0]}; install one, or --compile off") from error
     if not isinstance(model, Staged):
         return torch.compile(model)
-    if model.line.plan.schedule == "zero-bubble":
-        raise UsageError("--compile on cannot be with --parallel.schedule zero-bubble; take 1f1b, or --compile off")
     for stage in model.stages:
         stage.compute = torch.compile(stage.compute)
     return model
